@@ -1,0 +1,202 @@
+//! Files and folders that appear under their name whole or not at all.
+//!
+//! Everything is written beside its destination under a temporary name and renamed at the end, so
+//! a crash, a full disk or an interrupt leaves what was there before. Replacing an existing file
+//! syncs the new one first; a new file is left to the page cache, as `cp` does.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tempfile::{NamedTempFile, TempDir};
+
+/// A file being written beside `path`; [`AtomicFile::commit`] gives it its name.
+#[derive(Debug)]
+pub struct AtomicFile {
+    temporary: NamedTempFile,
+    path: PathBuf,
+}
+
+impl AtomicFile {
+    /// Starts a file that will be called `path`. The folder of `path` must exist.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        if path.is_dir() {
+            return Err(io::Error::new(
+                io::ErrorKind::IsADirectory,
+                "is a directory",
+            ));
+        }
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".lora-eval-").suffix(".tmp");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            builder.permissions(fs::Permissions::from_mode(0o666)); // less the umask
+        }
+        let temporary = builder.tempfile_in(folder_of(path))?;
+        Ok(Self {
+            temporary,
+            path: path.to_owned(),
+        })
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &File {
+        self.temporary.as_file()
+    }
+
+    /// Renames the file to its destination.
+    pub fn commit(self) -> io::Result<()> {
+        if let Ok(old) = fs::metadata(&self.path) {
+            self.temporary
+                .as_file()
+                .set_permissions(old.permissions())?;
+            self.temporary.as_file().sync_all()?;
+        }
+        self.temporary.persist(&self.path).map_err(|e| e.error)?;
+        Ok(())
+    }
+}
+
+/// Writes a whole small file: all of `contents` or nothing.
+pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let file = AtomicFile::create(path)?;
+    io::Write::write_all(&mut file.file(), contents)?;
+    file.commit()
+}
+
+/// A folder being filled beside `path`; [`AtomicFolder::commit`] gives it its name.
+#[derive(Debug)]
+pub struct AtomicFolder {
+    temporary: TempDir,
+    path: PathBuf,
+}
+
+impl AtomicFolder {
+    /// Starts a folder that will be called `path`.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".lora-eval-").suffix(".tmp");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            builder.permissions(fs::Permissions::from_mode(0o777)); // less the umask
+        }
+        Ok(Self {
+            temporary: builder.tempdir_in(folder_of(path))?,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Where to write meanwhile.
+    pub fn path(&self) -> &Path {
+        self.temporary.path()
+    }
+
+    /// Renames the folder to its destination; an existing one is put aside first and removed last.
+    pub fn commit(self) -> io::Result<()> {
+        if fs::symlink_metadata(&self.path).is_ok() {
+            let aside = tempfile::Builder::new()
+                .prefix(".lora-eval-old-")
+                .tempdir_in(folder_of(&self.path))?;
+            let old = aside.path().join("old");
+            fs::rename(&self.path, &old)?;
+            if let Err(error) = fs::rename(self.temporary.path(), &self.path) {
+                fs::rename(&old, &self.path)?;
+                return Err(error);
+            }
+        } else {
+            fs::rename(self.temporary.path(), &self.path)?;
+        }
+        let _ = self.temporary.keep();
+        Ok(())
+    }
+}
+
+/// Writes all of `bytes` at `offset`, leaving the file's own position alone. Threads may write
+/// different parts at once.
+pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+    }
+    #[cfg(windows)]
+    {
+        let (mut bytes, mut offset) = (bytes, offset);
+        while !bytes.is_empty() {
+            let n = std::os::windows::fs::FileExt::seek_write(file, bytes, offset)?;
+            (bytes, offset) = (&bytes[n..], offset + n as u64);
+        }
+        Ok(())
+    }
+}
+
+/// Copies `length` bytes between files at these offsets inside the system, where it can do that.
+/// Gives how many bytes were copied; the rest is the caller's.
+pub fn copy_range(from: &File, start: u64, to: &File, offset: u64, length: u64) -> io::Result<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::io::Errno;
+        let (mut start, mut offset, mut left) = (start, offset, length);
+        while left > 0 {
+            let piece = usize::try_from(left).unwrap_or(usize::MAX);
+            match rustix::fs::copy_file_range(from, Some(&mut start), to, Some(&mut offset), piece)
+            {
+                Ok(0) => break,
+                Ok(n) => left -= n as u64,
+                Err(Errno::INTR) => {}
+                Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(length - left)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (from, start, to, offset, length);
+        Ok(0)
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_abandoned_file_leaves_the_old_one_and_no_litter() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        write(&path, b"old").unwrap();
+        let unfinished = AtomicFile::create(&path).unwrap();
+        io::Write::write_all(&mut unfinished.file(), b"half").unwrap();
+        drop(unfinished);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_replaces_the_old_one_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model");
+        for text in ["one", "two"] {
+            let folder = AtomicFolder::create(&path).unwrap();
+            fs::write(folder.path().join(text), text).unwrap();
+            folder.commit().unwrap();
+        }
+        let names: Vec<_> = fs::read_dir(&path)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        assert_eq!(names, ["two"]);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,11 @@
+//! Floor 0: what every other module may need and nothing that knows the subject.
+//!
+//! - [`atomic`]: files and folders that appear whole or not at all
+//! - [`digest`]: SHA-256 as lower-case hex
+//! - [`hint`]: the nearest known word, names listed shortly
+//! - [`terminal`]: text from files made safe to print
+
+pub mod atomic;
+pub mod digest;
+pub mod hint;
+pub mod terminal;

@@ -1,0 +1,227 @@
+//! `[NAME=]PATH[:STRENGTH]`: adapters on the command line.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use lora_eval::adapter::Adapter;
+use lora_eval::adapter::combine::Weighted;
+use lora_eval::base::hint::first_few;
+
+use super::output;
+
+/// An adapter named on the command line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reference {
+    /// The name given to it.
+    pub name: Option<String>,
+    /// Its file or folder.
+    pub path: PathBuf,
+    /// Strength of its text encoder part.
+    pub text_encoder: f32,
+    /// Strength of the rest.
+    pub unet: f32,
+}
+
+/// Largest strength that makes sense; beyond it is a typing error.
+const MOST: f32 = 100.0;
+
+/// Reads `[NAME=]PATH[:STRENGTH]`. A path that exists as it is wins over any reading of it.
+pub fn parse(text: &str) -> Result<Reference, String> {
+    let plain = |path: &str| Reference {
+        name: None,
+        path: PathBuf::from(path),
+        text_encoder: 1.0,
+        unet: 1.0,
+    };
+    if text.is_empty() {
+        return Err("expected [NAME=]PATH[:STRENGTH], found nothing".to_owned());
+    }
+    if Path::new(text).exists() {
+        return Ok(plain(text));
+    }
+    let (name, rest) = match text.split_once('=') {
+        Some((name, rest)) if !name.is_empty() && !name.contains(['/', '\\', ':']) => {
+            (Some(name.to_owned()), rest)
+        }
+        _ => (None, text),
+    };
+    if Path::new(rest).exists() {
+        return Ok(Reference {
+            name,
+            ..plain(rest)
+        });
+    }
+    let Some((path, last)) = rest.rsplit_once(':') else {
+        return Ok(Reference {
+            name,
+            ..plain(rest)
+        });
+    };
+    // `C:\x` has a colon too; what follows it is no number.
+    let Ok(strength) = last.trim().parse::<f32>() else {
+        if last.contains(['/', '\\']) {
+            return Ok(Reference {
+                name,
+                ..plain(rest)
+            });
+        }
+        return Err(format!(
+            "`{last}` is not a strength; expected a number such as 0.8"
+        ));
+    };
+    if !strength.is_finite() || strength.abs() > MOST {
+        return Err(format!(
+            "strength {last} is out of range; expected a number within ±{MOST}"
+        ));
+    }
+    match path.rsplit_once(':') {
+        // PATH:TE:UNET, as in a prompt
+        Some((path, te)) if !Path::new(&rest[..rest.len() - last.len() - 1]).exists() => {
+            match te.trim().parse::<f32>() {
+                Ok(te) if te.is_finite() && te.abs() <= MOST => Ok(Reference {
+                    name,
+                    text_encoder: te,
+                    unet: strength,
+                    ..plain(path)
+                }),
+                _ => Ok(Reference {
+                    name,
+                    text_encoder: strength,
+                    unet: strength,
+                    ..plain(&rest[..rest.len() - last.len() - 1])
+                }),
+            }
+        }
+        _ => Ok(Reference {
+            name,
+            text_encoder: strength,
+            unet: strength,
+            ..plain(path)
+        }),
+    }
+}
+
+/// Opens an adapter and says what a user should know about it.
+pub fn open(path: &Path) -> anyhow::Result<Adapter> {
+    let adapter = Adapter::open(path)?;
+    for warning in &adapter.warnings {
+        output::warn(&format!("{}: {warning}", path.display()));
+    }
+    let not_finite = adapter.not_finite();
+    if !not_finite.is_empty() {
+        output::warn(&format!(
+            "{}: {} tensor(s) hold NaN or infinite values: {}",
+            path.display(),
+            not_finite.len(),
+            first_few(&not_finite)
+        ));
+    }
+    let dead = adapter.without_effect();
+    if !dead.is_empty() {
+        output::warn(&format!(
+            "{}: {} of {} modules have no effect by construction (all-zero `up`, or scale 0): {}",
+            path.display(),
+            dead.len(),
+            adapter.modules.len(),
+            first_few(&dead)
+        ));
+    }
+    Ok(adapter)
+}
+
+/// Opens all of them at their strengths.
+pub fn open_all(references: &[Reference]) -> anyhow::Result<Vec<Weighted>> {
+    let mut all = Vec::new();
+    for reference in references {
+        let mut adapter = open(&reference.path)?;
+        if let Some(name) = &reference.name {
+            adapter.name.clone_from(name);
+        }
+        let (text_encoder, unet) = (reference.text_encoder, reference.unet);
+        all.push(Weighted {
+            adapter,
+            text_encoder,
+            unet,
+        });
+    }
+    Ok(all)
+}
+
+/// Says which modules found no place.
+pub fn report_unmatched(unmatched: &[lora_eval::model::Unmatched], matched: usize) {
+    if unmatched.is_empty() {
+        return;
+    }
+    let names: Vec<String> = unmatched
+        .iter()
+        .map(|u| format!("{} ({})", u.module, u.reason))
+        .collect();
+    output::warn(&format!(
+        "{} module(s) do not fit the base and were left out, {matched} fit: {}",
+        names.len(),
+        first_few(&names)
+    ));
+}
+
+/// Says which keys were not understood; with `strict` that is an error.
+pub fn report_unread(adapter: &Adapter, strict: bool) -> anyhow::Result<()> {
+    if adapter.unread.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "{}: {} key(s) are not an adapter's and were left out: {}",
+        adapter.path.display(),
+        adapter.unread.len(),
+        first_few(&adapter.unread)
+    );
+    if strict {
+        bail!("{message}\nhint: without `--strict` the others are used");
+    }
+    output::warn(&message);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms() {
+        let read = |text: &str| {
+            let r = parse(text).unwrap();
+            (
+                r.name,
+                r.path.to_string_lossy().into_owned(),
+                r.text_encoder,
+                r.unet,
+            )
+        };
+        assert_eq!(
+            read("a.safetensors"),
+            (None, "a.safetensors".into(), 1.0, 1.0)
+        );
+        assert_eq!(
+            read("a.safetensors:0.8"),
+            (None, "a.safetensors".into(), 0.8, 0.8)
+        );
+        assert_eq!(
+            read("x=a.safetensors:-1"),
+            (Some("x".into()), "a.safetensors".into(), -1.0, -1.0)
+        );
+        assert_eq!(
+            read("a.safetensors:0.2:0.8"),
+            (None, "a.safetensors".into(), 0.2, 0.8)
+        );
+        assert_eq!(
+            read("d/x=y.safetensors"),
+            (None, "d/x=y.safetensors".into(), 1.0, 1.0)
+        );
+    }
+
+    #[test]
+    fn bad_strengths() {
+        for text in ["a:nan", "a:inf", "a:1e9", "a:much", ""] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

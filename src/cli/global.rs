@@ -1,0 +1,124 @@
+//! Flags that every verb has.
+
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+use lora_eval::tensors::Float;
+use tracing_subscriber::EnvFilter;
+
+/// Where to compute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Device {
+    /// The first CUDA device where the build has one, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A CUDA device.
+    Cuda(usize),
+}
+
+/// A float type, or the one that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    /// What suits: for files, the type they have
+    Auto,
+    /// The type that each tensor has
+    Keep,
+    /// 32 bits
+    F32,
+    /// 16 bits, IEEE half
+    F16,
+    /// 16 bits, bfloat16
+    Bf16,
+}
+
+impl Dtype {
+    /// The type asked for, or `None` to keep what is there.
+    pub fn float(self) -> Option<Float> {
+        match self {
+            Self::Auto | Self::Keep => None,
+            Self::F32 => Some(Float::F32),
+            Self::F16 => Some(Float::F16),
+            Self::Bf16 => Some(Float::BF16),
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Print one JSON document on standard output and nothing else there
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`; work on files is done on the CPU
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "auto", value_parser = device)]
+    pub device: Device,
+    /// Float type of the result
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        hide_possible_values = true,
+        value_name = "auto|keep|f32|f16|bf16"
+    )]
+    pub dtype: Dtype,
+    /// Number of threads [default: one a core]
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<std::num::NonZeroUsize>,
+    /// Say nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+fn device(text: &str) -> Result<Device, String> {
+    match text.split_once(':') {
+        None if text == "auto" => Ok(Device::Auto),
+        None if text == "cpu" => Ok(Device::Cpu),
+        None if text == "cuda" => Ok(Device::Cuda(0)),
+        Some(("cuda", n)) => n
+            .parse()
+            .map(Device::Cuda)
+            .map_err(|_| format!("`{n}` is not the number of a device")),
+        _ => Err("expected `auto`, `cpu`, `cuda` or `cuda:N`".to_owned()),
+    }
+}
+
+impl Global {
+    /// Sends notes and warnings to standard error.
+    pub fn start_logging(&self) {
+        let level = match (self.quiet, self.verbose) {
+            (true, _) => "error",
+            (_, 0) => "warn",
+            (_, 1) => "info",
+            _ => "debug",
+        };
+        let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::new(level))
+            .with_writer(std::io::stderr)
+            .with_ansi(colours)
+            .with_target(false)
+            .without_time()
+            .try_init();
+    }
+
+    /// Applies `--threads` and checks `--device`.
+    pub fn prepare(&self) -> anyhow::Result<()> {
+        if let Device::Cuda(n) = self.device {
+            bail!(
+                "--device cuda:{n}: this build has no CUDA support\nhint: the commands on files run on the CPU; leave `--device` out"
+            );
+        }
+        if let Some(threads) = self.threads {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads.get())
+                .build_global()
+                .context("--threads")?;
+        }
+        Ok(())
+    }
+}

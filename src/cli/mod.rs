@@ -1,0 +1,90 @@
+//! Floor 6: one file a verb. Arguments become the library's options, its result is printed.
+//!
+//! Standard output carries the result (with `--json` one JSON document and nothing else); progress,
+//! notes and errors go to standard error. Exit codes: 0 success, 1 failed, 2 wrong usage.
+
+mod adapters;
+mod combine;
+mod convert;
+mod extract;
+mod global;
+mod inspect;
+mod manual;
+mod merge;
+mod output;
+mod progress;
+mod prompt;
+mod rank;
+mod resize;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use global::Global;
+
+/// Train, test, judge and merge LoRA adapters for Stable Diffusion and language models.
+///
+/// Adapters are read in every common format (kohya, LyCORIS, diffusers, PEFT), bases as transformers
+/// or diffusers folders or as single Stable Diffusion files. Nothing is downloaded, nothing is
+/// changed in place.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lora-eval",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+#[command(after_help = "Exit codes: 0 success, 1 failed, 2 wrong usage.\n\
+    Examples:\n  \
+    lora-eval inspect style.safetensors --base sd15.safetensors\n  \
+    lora-eval merge --base sd15.safetensors --lora style.safetensors:0.8 --out merged.safetensors\n  \
+    lora-eval prompt 'a fox, <lora:style:0.8>'")]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Inspect(inspect::Args),
+    Merge(merge::Args),
+    Convert(convert::Args),
+    Extract(extract::Args),
+    Resize(resize::Args),
+    Combine(combine::Args),
+    Prompt(prompt::Args),
+    #[command(hide = true)]
+    Manual(manual::Args),
+}
+
+/// Runs the program.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    cli.global.start_logging();
+    let result = cli.global.prepare().and_then(|()| match cli.verb {
+        Verb::Inspect(args) => inspect::run(&cli.global, &args),
+        Verb::Merge(args) => merge::run(&cli.global, &args),
+        Verb::Convert(args) => convert::run(&cli.global, &args),
+        Verb::Extract(args) => extract::run(&cli.global, &args),
+        Verb::Resize(args) => resize::run(&cli.global, &args),
+        Verb::Combine(args) => combine::run(&cli.global, &args),
+        Verb::Prompt(args) => prompt::run(&cli.global, &args),
+        Verb::Manual(args) => manual::run(&args),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

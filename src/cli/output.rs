@@ -1,0 +1,61 @@
+//! Printing: results to standard output, errors to standard error.
+
+use std::io::{self, Write as _};
+
+use lora_eval::base::terminal::printable;
+use serde::Serialize;
+
+/// Prints a result as JSON. A closed pipe is not an error.
+pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    print(&text)
+}
+
+/// Prints text. A closed pipe is not an error.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Prints an error, its causes and its hint.
+pub fn error(error: &anyhow::Error) {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        // A transparent error says the same as its cause.
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    let lines: Vec<String> = text.lines().map(clean).collect();
+    let _ = writeln!(io::stderr(), "error: {}", lines.join("\n"));
+}
+
+/// Warns unless `-q` was given.
+pub fn warn(message: &str) {
+    tracing::warn!("{}", clean(message));
+}
+
+fn clean(line: &str) -> String {
+    line.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+/// A name that came from a file.
+pub fn name(text: &str) -> String {
+    printable(text).into_owned()
+}
+
+/// A share as a percentage that does not round small ones to nothing.
+pub fn percent(share: f64) -> String {
+    match share * 100.0 {
+        p if p == 0.0 => "0 %".to_owned(),
+        p if p < 0.01 => "< 0.01 %".to_owned(),
+        p if p < 10.0 => format!("{p:.2} %"),
+        p => format!("{p:.1} %"),
+    }
+}

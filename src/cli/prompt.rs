@@ -1,0 +1,57 @@
+//! `lora-eval prompt`: how a prompt is read.
+
+use std::fmt::Write as _;
+
+use lora_eval::prompt::Prompt;
+
+use super::global::Global;
+use super::output;
+
+/// Show how a prompt is read: adapters and strengths, weighted fragments, schedules
+///
+/// The syntax is that of the Stable Diffusion WebUI (AUTOMATIC1111): `<lora:NAME:TE:UNET>`, `(a)`,
+/// `(a:1.3)`, `[a]`, `BREAK`, `[from:to:0.5]`, `[a|b]`, `AND`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  lora-eval prompt 'a (red:1.3) fox, <lora:style:0.8>'")]
+pub struct Args {
+    /// The prompt
+    #[arg(allow_hyphen_values = true)]
+    text: String,
+}
+
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
+    let prompt = Prompt::parse(&args.text)
+        .map_err(|error| anyhow::anyhow!("{error}\n{}", error.caret(&args.text)))?;
+    for warning in &prompt.warnings {
+        let column = warning.at.column;
+        output::warn(&format!("prompt, column {column}: {}", warning.message));
+    }
+    if global.json {
+        return output::json(&prompt);
+    }
+    let mut text = format!("text       {}\n", output::name(&prompt.text));
+    for adapter in &prompt.adapters {
+        let name = output::name(&adapter.name);
+        let (te, unet) = (adapter.text_encoder, adapter.unet);
+        let _ = writeln!(text, "adapter    {name}: text encoder {te}, UNet {unet}");
+    }
+    for fragment in &prompt.fragments {
+        if fragment.is_break() {
+            text.push_str("fragment   BREAK\n");
+        } else {
+            let _ = writeln!(
+                text,
+                "fragment   {:<8.4} {:?}",
+                fragment.weight, fragment.text
+            );
+        }
+    }
+    for feature in &prompt.features {
+        let _ = writeln!(
+            text,
+            "feature    column {}: {:?}",
+            feature.at.column, feature.kind
+        );
+    }
+    output::print(&text)
+}

@@ -1,0 +1,187 @@
+//! Which tensors of the base change, and by which modules at which strengths.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use super::error::MergeError;
+use crate::adapter::combine::Weighted;
+use crate::adapter::{Component, Module, ModuleId, RowDelta};
+use crate::model::{Base, Fit, Slot, Target};
+
+/// The changes of a whole base.
+#[derive(Debug, Default)]
+pub(super) struct Plan<'a> {
+    /// By file and tensor name.
+    pub tensors: BTreeMap<(usize, String), Vec<Change<'a>>>,
+    /// A tied head that becomes a tensor of its own: written beside the embedding.
+    pub untied: Option<Untied<'a>>,
+    /// The configuration must say that embeddings are not tied.
+    pub untie_config: bool,
+}
+
+/// Some rows of a tensor and all that changes them.
+#[derive(Debug)]
+pub(super) struct Change<'a> {
+    pub rows: Range<usize>,
+    /// The module's shape: these rows only.
+    pub shape: Vec<usize>,
+    pub id: ModuleId,
+    pub is_bias: bool,
+    pub transposed: bool,
+    pub modules: Vec<(&'a Module, f32)>,
+}
+
+/// The head of a language model whose embedding it shares.
+#[derive(Debug)]
+pub(super) struct Untied<'a> {
+    /// File of the embedding; the head goes there too.
+    pub file: usize,
+    /// The embedding's tensor.
+    pub embedding: String,
+    /// The head's own name.
+    pub name: &'static str,
+    /// What changes it; nothing if only the embedding changes.
+    pub changes: Vec<Change<'a>>,
+}
+
+pub(super) const HEAD: &str = "lm_head.weight";
+
+impl<'a> Plan<'a> {
+    pub(super) fn new(
+        base: &'a Base,
+        adapters: &'a [Weighted],
+        fits: &[Fit<'a>],
+    ) -> Result<Self, MergeError> {
+        let mut plan = Self::default();
+        let mut head: Vec<(&'a Target, &'a Module, f32)> = Vec::new();
+        for (input, fit) in adapters.iter().zip(fits) {
+            for (module, target) in &fit.matched {
+                let strength = input.strength(&module.id);
+                if target.tied && target.weight.key != HEAD {
+                    head.push((target, module, strength));
+                    continue;
+                }
+                plan.untie_config |= target.tied;
+                if module.weight.is_some() {
+                    plan.add(&target.weight, target, module, strength, false);
+                }
+                if let Some(slot) = target.bias.as_ref().filter(|_| module.bias.is_some()) {
+                    plan.add(slot, target, module, strength, true);
+                }
+            }
+        }
+        plan.untie(base, &head);
+        for ((_, _), changes) in &plan.tensors {
+            changes.iter().try_for_each(check)?;
+        }
+        Ok(plan)
+    }
+
+    fn add(
+        &mut self,
+        slot: &Slot,
+        target: &Target,
+        module: &'a Module,
+        strength: f32,
+        is_bias: bool,
+    ) {
+        let changes = self
+            .tensors
+            .entry((slot.file, slot.key.clone()))
+            .or_default();
+        add_to(changes, slot, target, (module, strength), is_bias);
+    }
+
+    /// Gives a tied head a tensor of its own if either side of the tie changes.
+    fn untie(&mut self, base: &'a Base, head: &[(&'a Target, &'a Module, f32)]) {
+        let tied = base.table.targets().find(|target| {
+            target.tied && target.id.component == Component::Language && target.weight.key != HEAD
+        });
+        let Some(target) = tied else { return };
+        let place = (target.weight.file, target.weight.key.clone());
+        if head.is_empty() && !self.tensors.contains_key(&place) {
+            return;
+        }
+        let mut changes = Vec::new();
+        for (target, module, strength) in head {
+            add_to(
+                &mut changes,
+                &target.weight,
+                target,
+                (module, *strength),
+                false,
+            );
+        }
+        let (file, embedding) = place;
+        self.untied = Some(Untied {
+            file,
+            embedding,
+            name: HEAD,
+            changes,
+        });
+        self.untie_config = true;
+    }
+
+    /// Components with changes.
+    pub(super) fn components(&self) -> BTreeSet<Component> {
+        self.tensors
+            .values()
+            .flatten()
+            .map(|change| change.id.component)
+            .collect()
+    }
+}
+
+fn add_to<'a>(
+    changes: &mut Vec<Change<'a>>,
+    slot: &Slot,
+    target: &Target,
+    module: (&'a Module, f32),
+    is_bias: bool,
+) {
+    match changes.iter_mut().find(|change| change.rows == slot.rows) {
+        Some(change) => change.modules.push(module),
+        None => {
+            changes.push(Change {
+                rows: slot.rows.clone(),
+                shape: slot.shape.clone(),
+                id: target.id.clone(),
+                is_bias,
+                transposed: target.transposed && !is_bias,
+                modules: vec![module],
+            });
+            changes.sort_by_key(|change| change.rows.start);
+        }
+    }
+}
+
+impl Change<'_> {
+    /// The changes made ready, low-rank ones in one product.
+    pub(super) fn prepare(&self) -> Result<Vec<RowDelta>, MergeError> {
+        let mut deltas = Vec::new();
+        for (module, strength) in &self.modules {
+            let length = self.shape.first().copied().unwrap_or(1);
+            let delta = if self.is_bias {
+                RowDelta::of_bias(module, length, *strength)
+            } else {
+                RowDelta::new(module, &self.shape, self.transposed, *strength)
+            };
+            let misfit = |source| MergeError::Misfit {
+                module: module.key.clone(),
+                source,
+            };
+            deltas.extend(delta.map_err(misfit)?);
+        }
+        Ok(RowDelta::stacked(deltas))
+    }
+}
+
+/// Small changes are prepared once beforehand, so that what cannot be applied is known before
+/// anything is written; large ones were checked by their shapes.
+fn check(change: &Change<'_>) -> Result<(), MergeError> {
+    let odd = |module: &Module| module.magnitude.is_some() || module.extent().is_none();
+    if change.is_bias || change.modules.iter().any(|(module, _)| odd(module)) {
+        change.prepare()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! Which modules of an adapter find their place in a base.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::layout::{Table, Target};
+use super::source::Base;
+use crate::adapter::{Adapter, Component, Delta, Kind, Module, ModuleId, kohya_names, made_for};
+use crate::base::hint::first_few;
+
+/// A module without a place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unmatched {
+    /// Its name in the adapter's file.
+    pub module: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// An adapter laid over a base.
+#[derive(Debug)]
+pub struct Fit<'a> {
+    /// Modules and their targets.
+    pub matched: Vec<(&'a Module, &'a Target)>,
+    /// The rest, keys that were not understood included.
+    pub unmatched: Vec<Unmatched>,
+    /// What a user should know.
+    pub notes: Vec<String>,
+    /// Matched and all modules of each component and kind.
+    pub coverage: BTreeMap<(Component, Kind), (usize, usize)>,
+}
+
+/// An adapter that was made for another base.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{adapter}: does not fit this base: {problem}\nthe adapter was made for {made_for}\nthe base is {base}\nhint: give the base that the adapter was trained on; `lora-eval inspect` shows what an adapter says about itself"
+)]
+pub struct WrongBase {
+    adapter: String,
+    problem: String,
+    made_for: String,
+    base: String,
+}
+
+/// A module's place, or why it has none.
+enum Place<'a> {
+    Found(&'a Target),
+    Missing(&'static str),
+    OtherShape(String),
+}
+
+/// Finds each module's place. An adapter of which nothing fits, or of which every tenth module that
+/// the base knows by name has another shape there, was made for another base.
+pub fn fit<'a>(adapter: &'a Adapter, base: &'a Base) -> Result<Fit<'a>, WrongBase> {
+    let rename = Rename::best(adapter, &base.table);
+    let mut fit = Fit {
+        matched: Vec::new(),
+        unmatched: Vec::new(),
+        notes: rename.note(),
+        coverage: BTreeMap::new(),
+    };
+    let mut conflicts = Vec::new();
+    for module in adapter.modules.values() {
+        let (found, all) = fit
+            .coverage
+            .entry((module.id.component, module.kind()))
+            .or_default();
+        *all += 1;
+        let reason = match place(module, &base.table, &rename) {
+            Place::Found(target) => {
+                *found += 1;
+                fit.matched.push((module, target));
+                continue;
+            }
+            Place::Missing(what) => what.to_owned(),
+            Place::OtherShape(problem) => {
+                conflicts.push(format!("{}: {problem}", module.key));
+                problem
+            }
+        };
+        fit.unmatched.push(Unmatched {
+            module: module.key.clone(),
+            reason,
+        });
+    }
+    let unread = adapter.unread.iter().map(|key| Unmatched {
+        module: key.clone(),
+        reason: "not a key of an adapter".to_owned(),
+    });
+    fit.unmatched.extend(unread);
+    let known = fit.matched.len() + conflicts.len();
+    if fit.matched.is_empty() || conflicts.len() * 10 >= known {
+        return Err(wrong_base(adapter, base, &fit, &conflicts));
+    }
+    if let Some(note) = class_note(adapter, base) {
+        fit.notes.push(note);
+    }
+    Ok(fit)
+}
+
+fn wrong_base(adapter: &Adapter, base: &Base, fit: &Fit<'_>, conflicts: &[String]) -> WrongBase {
+    let total = adapter.modules.len();
+    let matched = fit.matched.len();
+    let problem = if conflicts.is_empty() {
+        let names: Vec<&str> = fit.unmatched.iter().map(|u| u.module.as_str()).collect();
+        format!(
+            "none of its {total} modules is there ({})",
+            first_few(&names)
+        )
+    } else {
+        let (n, shown) = (conflicts.len(), first_few(conflicts));
+        format!("{n} of its {total} modules have another shape there, {matched} fit ({shown})")
+    };
+    WrongBase {
+        adapter: adapter.path.display().to_string(),
+        problem,
+        made_for: made_for(adapter),
+        base: base.describe(),
+    }
+}
+
+/// PEFT records the class it was trained on when no task type was given.
+fn class_note(adapter: &Adapter, base: &Base) -> Option<String> {
+    let fields = &adapter.config.as_ref()?.fields;
+    let trained = fields
+        .get("auto_mapping")?
+        .get("base_model_class")?
+        .as_str()?;
+    let config = base.configs.get(&Component::Language)?;
+    let class = config["architectures"][0].as_str()?;
+    (trained != class)
+        .then(|| format!("the adapter was trained on a {trained}, the base is a {class}"))
+}
+
+fn place<'a>(module: &Module, table: &'a Table, rename: &Rename) -> Place<'a> {
+    let flat = module.key.split_once("unet_").map_or("", |(_, flat)| flat);
+    let target = if kohya_names::is_original_unet(flat) {
+        table.original(flat)
+    } else {
+        table.get(&rename.apply(&module.id))
+    };
+    let Some(target) = target else {
+        return Place::Missing("the base has no such module");
+    };
+    if let Some((rows, columns)) = module.extent() {
+        let shape = &target.weight.shape;
+        let stored = (
+            shape.first().copied().unwrap_or(1),
+            shape.iter().skip(1).product::<usize>(),
+        );
+        let low_rank = matches!(module.weight, Some(Delta::LowRank { .. }));
+        let flipped = target.transposed != (module.transposed && low_rank);
+        let expected = if flipped {
+            (stored.1, stored.0)
+        } else {
+            stored
+        };
+        if expected != (rows, columns) {
+            return Place::OtherShape(format!(
+                "made for {rows} × {columns}, the base's weight is {} × {}",
+                expected.0, expected.1
+            ));
+        }
+    }
+    if module.bias.is_some() && target.bias.is_none() {
+        return Place::Missing("it changes a bias, and the base's module has none");
+    }
+    Place::Found(target)
+}
+
+/// Language models are saved with and without the levels that wrap them.
+#[derive(Debug, Default)]
+struct Rename {
+    strip: &'static str,
+    add: &'static str,
+}
+
+const LEVELS: [&str; 6] = [
+    "",
+    "model.",
+    "transformer.",
+    "language_model.",
+    "model.language_model.",
+    "language_model.model.",
+];
+
+impl Rename {
+    /// The change of prefix under which most modules are found; none if that does as well.
+    fn best(adapter: &Adapter, table: &Table) -> Self {
+        let ids: Vec<&ModuleId> = adapter
+            .modules
+            .keys()
+            .filter(|id| id.component == Component::Language)
+            .collect();
+        let count = |rename: &Self| {
+            ids.iter()
+                .filter(|id| table.get(&rename.apply(id)).is_some())
+                .count()
+        };
+        let mut best = Self::default();
+        let mut most = count(&best);
+        for strip in LEVELS {
+            for add in LEVELS {
+                let rename = Self { strip, add };
+                let found = if most == ids.len() { 0 } else { count(&rename) };
+                if found > most {
+                    (most, best) = (found, rename);
+                }
+            }
+        }
+        best
+    }
+
+    fn apply(&self, id: &ModuleId) -> ModuleId {
+        if id.component != Component::Language || (self.strip.is_empty() && self.add.is_empty()) {
+            return id.clone();
+        }
+        match id.path.strip_prefix(self.strip) {
+            Some(rest) => ModuleId::new(id.component, &format!("{}{rest}", self.add)),
+            None => id.clone(),
+        }
+    }
+
+    fn note(&self) -> Vec<String> {
+        if self.strip.is_empty() && self.add.is_empty() {
+            return Vec::new();
+        }
+        vec![format!(
+            "the adapter's modules were found under `{}…` instead of `{}…`",
+            self.add, self.strip
+        )]
+    }
+}

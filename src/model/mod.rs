@@ -1,0 +1,18 @@
+//! Floor 3: bases as they lie on disk, and how adapters fit them.
+//!
+//! - [`Base`]: a folder (transformers, diffusers) or a single file in the original Stable Diffusion
+//!   layout, memory-mapped; which one it is follows from the files, never from their names
+//! - [`Target`]: where a module's weight and bias lie in it
+//! - [`fit`]: which modules of an adapter find their target, which do not and why
+//!
+//! Invariant: a [`Target`] names an existing tensor, and a slice of it that lies inside.
+
+mod error;
+mod fit;
+mod layout;
+mod source;
+
+pub use error::BaseError;
+pub use fit::{Fit, Unmatched, WrongBase, fit};
+pub use layout::{Slot, Table, Target};
+pub use source::{Base, BaseFile, Shape};

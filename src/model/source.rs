@@ -1,0 +1,255 @@
+//! Opening a base.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::error::BaseError;
+use super::layout::{self, Table};
+use crate::adapter::Component;
+use crate::tensors::{Limits, TensorError, TensorFile};
+
+/// How a base lies on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// One `.safetensors` file.
+    File,
+    /// A folder of one model: `config.json` and its weights.
+    Model(Component),
+    /// A diffusers pipeline: `model_index.json` and a folder for each component.
+    Pipeline,
+}
+
+/// One file of weights of a base.
+#[derive(Debug, Clone)]
+pub struct BaseFile {
+    /// Where it lies below the base's folder; empty for a single file.
+    pub relative: PathBuf,
+    /// Which model it belongs to; `None` for a single file, which holds several.
+    pub component: Option<Component>,
+    /// The open file.
+    pub file: Arc<TensorFile>,
+}
+
+/// A base on disk, its weights mapped.
+#[derive(Debug, Clone)]
+pub struct Base {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// How it lies on disk.
+    pub shape: Shape,
+    /// Its files of weights that adapters can apply to.
+    pub files: Vec<BaseFile>,
+    /// `config.json` of each component of a folder.
+    pub configs: BTreeMap<Component, Value>,
+    /// Its modules.
+    pub table: Table,
+}
+
+const COMPONENTS: [Component; 3] = [
+    Component::Unet,
+    Component::TextEncoder,
+    Component::TextEncoder2,
+];
+
+impl Base {
+    /// Opens a folder or a single file.
+    pub fn open(path: &Path) -> Result<Self, BaseError> {
+        let mut base = if path.is_dir() {
+            open_folder(path)?
+        } else {
+            open_file(path)?
+        };
+        base.table = layout::table(&base)?;
+        if base.table.is_empty() {
+            return Err(not_a_base(
+                path,
+                "holds no weights that an adapter could apply to".to_owned(),
+            ));
+        }
+        Ok(base)
+    }
+
+    /// What it is, for messages: `Stable Diffusion 1.x (…)`, `LlamaForCausalLM (…)`.
+    pub fn describe(&self) -> String {
+        let Some(config) = self.configs.get(&Component::Language) else {
+            return self.table.describe_stable_diffusion();
+        };
+        let name = config["architectures"][0]
+            .as_str()
+            .or(config["model_type"].as_str());
+        let facts: Vec<String> = [
+            ("hidden size", &config["hidden_size"]),
+            ("hidden size", &config["n_embd"]),
+            ("layers", &config["num_hidden_layers"]),
+            ("layers", &config["n_layer"]),
+        ]
+        .iter()
+        .filter_map(|(what, value)| Some(format!("{what} {}", value.as_u64()?)))
+        .collect();
+        format!(
+            "{} ({})",
+            name.unwrap_or("a language model"),
+            facts.join(", ")
+        )
+    }
+
+    /// Total size of its weights in bytes.
+    pub fn size(&self) -> u64 {
+        self.files
+            .iter()
+            .map(|file| file.file.bytes().len() as u64)
+            .sum()
+    }
+}
+
+fn not_a_base(path: &Path, problem: String) -> BaseError {
+    BaseError::NotABase {
+        path: path.to_owned(),
+        problem,
+        hint: "a base is a transformers or diffusers folder with .safetensors weights, or one .safetensors file in the original Stable Diffusion layout",
+    }
+}
+
+fn open_file(path: &Path) -> Result<Base, BaseError> {
+    let is_gguf = std::fs::File::open(path).is_ok_and(|mut file| {
+        let mut magic = [0; 4];
+        std::io::Read::read_exact(&mut file, &mut magic).is_ok() && magic == *b"GGUF"
+    });
+    if is_gguf {
+        return Err(not_a_base(
+            path,
+            "GGUF files hold quantised weights, which are not merged into".to_owned(),
+        ));
+    }
+    let file = TensorFile::open(path, Limits::BASE)?;
+    Ok(Base {
+        path: path.to_owned(),
+        shape: Shape::File,
+        files: vec![BaseFile {
+            relative: PathBuf::new(),
+            component: None,
+            file,
+        }],
+        configs: BTreeMap::new(),
+        table: Table::default(),
+    })
+}
+
+fn open_folder(folder: &Path) -> Result<Base, BaseError> {
+    let mut base = Base {
+        path: folder.to_owned(),
+        shape: Shape::Pipeline,
+        files: Vec::new(),
+        configs: BTreeMap::new(),
+        table: Table::default(),
+    };
+    if folder.join("model_index.json").is_file() {
+        for component in COMPONENTS {
+            let part = folder.join(component.name());
+            if part.is_dir() {
+                open_model(&mut base, Path::new(component.name()), Some(component))?;
+            }
+        }
+    } else if folder.join("config.json").is_file() {
+        let component = open_model(&mut base, Path::new(""), None)?;
+        base.shape = Shape::Model(component);
+    } else {
+        let problem = "has neither config.json nor model_index.json".to_owned();
+        return Err(not_a_base(folder, problem));
+    }
+    Ok(base)
+}
+
+/// Opens the model in `relative` below the base's folder and tells which component it is.
+fn open_model(
+    base: &mut Base,
+    relative: &Path,
+    component: Option<Component>,
+) -> Result<Component, BaseError> {
+    let folder = base.path.join(relative);
+    let path = folder.join("config.json");
+    let text = std::fs::read_to_string(&path).map_err(|e| TensorError::io(&path, e))?;
+    let config: Value = serde_json::from_str(&text)
+        .map_err(|e| not_a_base(&path, format!("is not valid JSON: {e}")))?;
+    let component = component.unwrap_or_else(|| component_of(&config));
+    base.configs.insert(component, config);
+    let mut seen = BTreeSet::new();
+    for name in weight_files(&folder)? {
+        let file = TensorFile::open(&folder.join(&name), Limits::BASE)?;
+        if let Some(twice) = file.names().find(|name| !seen.insert((*name).to_owned())) {
+            let problem = format!("tensor `{twice}` stands in two files of this model");
+            return Err(not_a_base(&folder, problem));
+        }
+        base.files.push(BaseFile {
+            relative: relative.join(name),
+            component: Some(component),
+            file,
+        });
+    }
+    Ok(component)
+}
+
+fn component_of(config: &Value) -> Component {
+    let class = config["_class_name"]
+        .as_str()
+        .or(config["architectures"][0].as_str());
+    match class.unwrap_or_default() {
+        "UNet2DConditionModel" => Component::Unet,
+        name if name.starts_with("CLIPText") => Component::TextEncoder,
+        _ => Component::Language,
+    }
+}
+
+/// Names under which a model's weights are saved, best first; `None` where an index lists shards.
+const STEMS: [&str; 2] = ["model", "diffusion_pytorch_model"];
+
+fn weight_files(folder: &Path) -> Result<Vec<String>, BaseError> {
+    for variant in ["", ".fp16"] {
+        for stem in STEMS {
+            let single = format!("{stem}{variant}.safetensors");
+            if folder.join(&single).is_file() {
+                return Ok(vec![single]);
+            }
+            let dotted = format!("{stem}.safetensors.index{variant}.json");
+            let plain = format!("{stem}{variant}.safetensors.index.json");
+            if let Some(index) = [plain, dotted].iter().find(|i| folder.join(i).is_file()) {
+                return shards(folder, index);
+            }
+        }
+    }
+    let pickled = ["pytorch_model.bin", "diffusion_pytorch_model.bin"]
+        .iter()
+        .map(|name| folder.join(name))
+        .find(|path| path.is_file());
+    match pickled {
+        Some(path) => Err(TensorError::Pickle { path }.into()),
+        None => Err(not_a_base(folder, "holds no model.safetensors, no diffusion_pytorch_model.safetensors and no index of shards".to_owned())),
+    }
+}
+
+/// The shards that an index lists. A name leads only to files inside the folder.
+fn shards(folder: &Path, index: &str) -> Result<Vec<String>, BaseError> {
+    let path = folder.join(index);
+    let text = std::fs::read_to_string(&path).map_err(|e| TensorError::io(&path, e))?;
+    let value: Value = serde_json::from_str(&text)
+        .map_err(|e| not_a_base(&path, format!("is not valid JSON: {e}")))?;
+    let map = value["weight_map"]
+        .as_object()
+        .ok_or_else(|| not_a_base(&path, "has no `weight_map`".to_owned()))?;
+    let mut names = BTreeSet::new();
+    for (tensor, file) in map {
+        let name = file
+            .as_str()
+            .filter(|name| !name.contains(['/', '\\']) && *name != "..");
+        let Some(name) = name else {
+            let problem =
+                format!("`weight_map` sends `{tensor}` to {file}, which is not a file name");
+            return Err(not_a_base(&path, problem));
+        };
+        names.insert(name.to_owned());
+    }
+    Ok(names.into_iter().collect())
+}

@@ -1,0 +1,46 @@
+//! The one place with `unsafe`: memory-mapping.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+
+use memmap2::Mmap;
+
+/// The bytes of a file: read into memory when small, mapped when large.
+#[derive(Debug)]
+pub(super) enum Bytes {
+    Read(Vec<u8>),
+    Mapped(Mmap),
+}
+
+/// Files up to this size are read: a file cut short by someone else while it is mapped would kill
+/// the process instead of giving an error, and adapters are small.
+const READ_UP_TO: u64 = 64 << 20;
+
+impl Bytes {
+    #[expect(
+        unsafe_code,
+        reason = "memory-mapping cannot be expressed in safe Rust"
+    )]
+    pub(super) fn open(file: &mut File, length: u64) -> io::Result<Self> {
+        if length <= READ_UP_TO {
+            let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+            file.read_to_end(&mut bytes)?;
+            return Ok(Self::Read(bytes));
+        }
+        // SAFETY: the mapping is read-only and private to this process. A base that another
+        // program truncates meanwhile ends this one with SIGBUS; the docs of `TensorFile` say so.
+        let map = unsafe { Mmap::map(&*file)? };
+        Ok(Self::Mapped(map))
+    }
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Read(bytes) => bytes,
+            Self::Mapped(map) => map,
+        }
+    }
+}
