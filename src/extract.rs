@@ -105,11 +105,7 @@ pub enum ExtractError {
 /// One module's outcome.
 enum Outcome {
     Same,
-    Extracted {
-        module: Box<Module>,
-        kept: f64,
-        energy: f64,
-    },
+    Extracted { module: Box<Module>, kept: f64, energy: f64 },
     Lost(Unmatched),
 }
 
@@ -137,11 +133,7 @@ pub fn extract(request: &Request<'_>) -> Result<Report, ExtractError> {
         match outcome {
             Outcome::Same => {}
             Outcome::Lost(lost) => report.unmatched.push(lost),
-            Outcome::Extracted {
-                module,
-                kept: k,
-                energy,
-            } => {
+            Outcome::Extracted { module, kept: k, energy } => {
                 kept += k;
                 all += energy;
                 adapter.modules.insert(module.id.clone(), *module);
@@ -149,15 +141,9 @@ pub fn extract(request: &Request<'_>) -> Result<Report, ExtractError> {
         }
     }
     if adapter.modules.is_empty() {
-        return Err(ExtractError::Same {
-            tuned: request.tuned.path.clone(),
-        });
+        return Err(ExtractError::Same { tuned: request.tuned.path.clone() });
     }
-    let format = if is_language(request) {
-        Format::Peft
-    } else {
-        Format::Kohya
-    };
+    let format = if is_language(request) { Format::Peft } else { Format::Kohya };
     convert::write(&adapter, format, request.out)?;
     report.modules = adapter.modules.len();
     report.ranks = adapter.ranks();
@@ -167,18 +153,12 @@ pub fn extract(request: &Request<'_>) -> Result<Report, ExtractError> {
 }
 
 fn is_language(request: &Request<'_>) -> bool {
-    request
-        .base
-        .table
-        .components()
-        .contains(&Component::Language)
+    request.base.table.components().contains(&Component::Language)
 }
 
 fn check_out(request: &Request<'_>) -> Result<(), ExtractError> {
     let path = request.out.to_owned();
-    let is_file_name = path
-        .extension()
-        .is_some_and(|ending| ending == "safetensors");
+    let is_file_name = path.extension().is_some_and(|ending| ending == "safetensors");
     if is_language(request) && is_file_name {
         return Err(ExtractError::Out {
             path,
@@ -186,16 +166,9 @@ fn check_out(request: &Request<'_>) -> Result<(), ExtractError> {
             hint: "name a folder",
         });
     }
-    if path
-        .parent()
-        .is_some_and(|p| !p.as_os_str().is_empty() && !p.is_dir())
-    {
+    if path.parent().is_some_and(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
         let problem = "its folder does not exist";
-        return Err(ExtractError::Out {
-            path,
-            problem,
-            hint: "make the folder first",
-        });
+        return Err(ExtractError::Out { path, problem, hint: "make the folder first" });
     }
     Ok(())
 }
@@ -253,19 +226,13 @@ fn values(base: &Base, slot: &Slot) -> Result<Vec<f32>, ExtractError> {
     let count: usize = slot.shape.iter().product();
     let line = count / slot.rows.len().max(1) * float.size();
     let mut values = vec![0.0; count];
-    float.decode(
-        &tensor.bytes()[slot.rows.start * line..slot.rows.end * line],
-        &mut values,
-    );
+    float.decode(&tensor.bytes()[slot.rows.start * line..slot.rows.end * line], &mut values);
     Ok(values)
 }
 
 fn one(request: &Request<'_>, base: &Target, tuned: &Target) -> Result<Outcome, ExtractError> {
     let mut difference = values(request.tuned, &tuned.weight)?;
-    for (d, w) in difference
-        .iter_mut()
-        .zip(values(request.base, &base.weight)?)
-    {
+    for (d, w) in difference.iter_mut().zip(values(request.base, &base.weight)?) {
         *d -= w;
     }
     let bias_differs = match (&base.bias, &tuned.bias) {
@@ -274,27 +241,14 @@ fn one(request: &Request<'_>, base: &Target, tuned: &Target) -> Result<Outcome, 
         _ => true,
     };
     let lost = |reason: &str| {
-        Outcome::Lost(Unmatched {
-            module: base.id.to_string(),
-            reason: reason.to_owned(),
-        })
+        Outcome::Lost(Unmatched { module: base.id.to_string(), reason: reason.to_owned() })
     };
     if difference.iter().all(|d| *d == 0.0) {
-        return Ok(if bias_differs {
-            lost("only its bias differs")
-        } else {
-            Outcome::Same
-        });
+        return Ok(if bias_differs { lost("only its bias differs") } else { Outcome::Same });
     }
     let leaf = base.id.path.rsplit('.').next().unwrap_or_default();
-    let embeddings = [
-        "embed_tokens",
-        "wte",
-        "wpe",
-        "token_embedding",
-        "position_embedding",
-        "word_embeddings",
-    ];
+    let embeddings =
+        ["embed_tokens", "wte", "wpe", "token_embedding", "position_embedding", "word_embeddings"];
     if base.weight.shape.len() < 2 {
         return Ok(lost("a norm has no low-rank form"));
     }
@@ -315,31 +269,19 @@ fn low_rank(
         shape.swap(0, 1);
     }
     let (rows, columns) = (shape[0], shape[1..].iter().product::<usize>());
-    let fail = |source| ExtractError::NotFinite {
-        module: base.id.to_string(),
-        source,
-    };
+    let fail = |source| ExtractError::NotFinite { module: base.id.to_string(), source };
     let svd = truncated_svd(&difference, (rows, columns), request.rank).map_err(fail)?;
     let sum = if request.rule.needs_sum() {
-        singular_values(&difference, (rows, columns))
-            .map_err(fail)?
-            .iter()
-            .sum()
+        singular_values(&difference, (rows, columns)).map_err(fail)?.iter().sum()
     } else {
         0.0
     };
     let count = rows.min(columns);
-    let rank = request
-        .rule
-        .choose(&svd.s, request.rank, count, sum, svd.energy);
+    let rank = request.rule.choose(&svd.s, request.rank, count, sum, svd.energy);
     let kept = svd.s.iter().take(rank).map(|s| s * s).sum();
     let energy = svd.energy;
     let module = module(base, &svd, rank, &shape, request.dtype);
-    Ok(Outcome::Extracted {
-        module: Box::new(module),
-        kept,
-        energy,
-    })
+    Ok(Outcome::Extracted { module: Box::new(module), kept, energy })
 }
 
 fn module(base: &Target, svd: &Svd, rank: usize, shape: &[usize], dtype: Float) -> Module {

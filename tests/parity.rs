@@ -4,6 +4,8 @@
 //! f16, bf16: within one unit in the last place of the exact result, computed in f64.
 //! Every other tensor: the base's bytes.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,29 +71,21 @@ fn tensors(path: &Path) -> Vec<(String, Tensor)> {
 
 /// One unit in the last place of the type, at `value`.
 fn ulp(value: f64, dtype: Dtype) -> f64 {
-    let (bits, smallest) = match dtype {
+    let (bits, smallest): (i32, i32) = match dtype {
         Dtype::F16 => (10, -14),
         Dtype::BF16 => (7, -126),
         _ => unreachable!("f32 is compared otherwise"),
     };
-    let exponent = (value.abs().log2().floor() as i32).max(smallest);
-    2f64.powi(exponent - bits)
+    let exponent = value.abs().log2().floor().max(f64::from(smallest));
+    (exponent - f64::from(bits)).exp2()
 }
 
 fn doubles(tensor: &Tensor) -> Vec<f64> {
     if tensor.dtype() == Dtype::F64 {
         let (chunks, _) = tensor.bytes().as_chunks::<8>();
-        return chunks
-            .iter()
-            .map(|bytes| f64::from_le_bytes(*bytes))
-            .collect();
+        return chunks.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
     }
-    tensor
-        .to_f32("x")
-        .unwrap()
-        .into_iter()
-        .map(f64::from)
-        .collect()
+    tensor.to_f32("x").unwrap().into_iter().map(f64::from).collect()
 }
 
 /// The largest error in units of what is allowed.
@@ -122,21 +116,12 @@ fn check(case: &Case) -> Vec<String> {
             Strength::One(both) => (both, both),
             Strength::Two { te, unet } => (te, unet),
         };
-        adapters.push(Weighted {
-            adapter,
-            text_encoder,
-            unet,
-        });
+        adapters.push(Weighted { adapter, text_encoder, unet });
     }
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.safetensors");
-    let request = Request {
-        base: &base,
-        adapters: &adapters,
-        out: &out,
-        dtype: None,
-        strict: true,
-    };
+    let request =
+        Request { base: &base, adapters: &adapters, out: &out, dtype: None, strict: true };
     if let Err(error) = merge(&request, &|_| {}) {
         return vec![format!("{}: {error}", case.name)];
     }
@@ -167,16 +152,7 @@ fn check(case: &Case) -> Vec<String> {
 #[test]
 fn merged_weights_equal_the_peers() {
     let cases = cases();
-    assert!(
-        cases.len() > 100,
-        "the manifest lists {} cases",
-        cases.len()
-    );
+    assert!(cases.len() > 100, "the manifest lists {} cases", cases.len());
     let problems: Vec<String> = cases.iter().flat_map(check).collect();
-    assert!(
-        problems.is_empty(),
-        "{} problems:\n{}",
-        problems.len(),
-        problems.join("\n")
-    );
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
 }

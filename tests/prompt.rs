@@ -3,6 +3,8 @@
 //! `tests/parity/prompt.json` was written by `tests/parity/prompt_reference.py`, which reads the same
 //! language with Python's `re` and the `lark` grammar.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on should stop")]
+
 use std::time::{Duration, Instant};
 
 use lora_eval::prompt::{
@@ -39,10 +41,7 @@ fn emphasis_equals_the_webui() {
         match (parse_emphasis(text), case["fragments"].as_array()) {
             (Ok(found), Some(expected)) => {
                 let same = found.len() == expected.len()
-                    && found
-                        .iter()
-                        .zip(expected)
-                        .all(|(f, e)| same_pair(&f.text, f.weight, e));
+                    && found.iter().zip(expected).all(|(f, e)| same_pair(&f.text, f.weight, e));
                 assert!(same, "{text:?}\n found {found:?}\n expected {expected:?}");
             }
             (Err(_), None) => {}
@@ -58,10 +57,7 @@ fn parts_equal_the_webui() {
         let found = split_parts(text);
         let expected = case["parts"].as_array().expect("parts");
         let same = found.len() == expected.len()
-            && found
-                .iter()
-                .zip(expected)
-                .all(|(part, e)| same_pair(&part.text, part.weight, e));
+            && found.iter().zip(expected).all(|(part, e)| same_pair(&part.text, part.weight, e));
         assert!(same, "{text:?}\n found {found:?}\n expected {expected:?}");
     }
 }
@@ -72,18 +68,10 @@ fn schedules_equal_the_webui() {
         let text = text_of(&case);
         let found: Value = [("10", 10), ("7", 7)]
             .into_iter()
-            .map(|(key, steps)| {
-                (
-                    key.to_owned(),
-                    json!(schedule(text, steps).expect("shallow")),
-                )
-            })
+            .map(|(key, steps)| (key.to_owned(), json!(schedule(text, steps).expect("shallow"))))
             .collect();
         let answers = case["schedules"].as_array().expect("schedules");
-        assert!(
-            answers.contains(&found),
-            "{text:?}\n found {found}\n expected one of {answers:?}"
-        );
+        assert!(answers.contains(&found), "{text:?}\n found {found}\n expected one of {answers:?}");
     }
 }
 
@@ -212,11 +200,7 @@ fn long_texts_of_any_shape_are_read_in_linear_time() {
         }
     }
     // a quadratic step takes hours
-    assert!(
-        start.elapsed() < Duration::from_mins(2),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_mins(2), "{:?}", start.elapsed());
 }
 
 /// Prompts made of the pieces of the language.
@@ -270,29 +254,11 @@ fn meaning(prompt: &Prompt) -> impl PartialEq + std::fmt::Debug {
         .iter()
         .map(|a| (a.name.clone(), a.text_encoder, a.unet, a.dyn_rank))
         .collect();
-    let parts: Vec<_> = prompt
-        .parts
-        .iter()
-        .map(|p| (p.text.clone(), p.weight, p.fragments.clone()))
-        .collect();
-    let features: Vec<_> = prompt
-        .features
-        .iter()
-        .map(|feature| feature.kind.clone())
-        .collect();
-    let warnings: Vec<_> = prompt
-        .warnings
-        .iter()
-        .map(|warning| warning.message.clone())
-        .collect();
-    (
-        prompt.text.clone(),
-        adapters,
-        prompt.fragments.clone(),
-        parts,
-        features,
-        warnings,
-    )
+    let parts: Vec<_> =
+        prompt.parts.iter().map(|p| (p.text.clone(), p.weight, p.fragments.clone())).collect();
+    let features: Vec<_> = prompt.features.iter().map(|feature| feature.kind.clone()).collect();
+    let warnings: Vec<_> = prompt.warnings.iter().map(|warning| warning.message.clone()).collect();
+    (prompt.text.clone(), adapters, prompt.fragments.clone(), parts, features, warnings)
 }
 
 proptest! {

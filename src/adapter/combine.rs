@@ -40,11 +40,7 @@ pub struct Weighted {
 impl Weighted {
     /// The strength that governs a module.
     pub fn strength(&self, id: &ModuleId) -> f32 {
-        if id.component.is_text_encoder() {
-            self.text_encoder
-        } else {
-            self.unet
-        }
+        if id.component.is_text_encoder() { self.text_encoder } else { self.unet }
     }
 }
 
@@ -53,10 +49,7 @@ pub fn combine(inputs: &[Weighted], method: Method) -> Result<Adapter, AdapterEr
     let mut by_module: BTreeMap<&ModuleId, Vec<(&Module, f32)>> = BTreeMap::new();
     for input in inputs {
         for (id, module) in &input.adapter.modules {
-            by_module
-                .entry(id)
-                .or_default()
-                .push((module, input.strength(id)));
+            by_module.entry(id).or_default().push((module, input.strength(id)));
         }
     }
     let refused: Vec<String> = by_module
@@ -73,20 +66,15 @@ pub fn combine(inputs: &[Weighted], method: Method) -> Result<Adapter, AdapterEr
         });
     }
     let parts: Vec<Vec<(&Module, f32)>> = by_module.into_values().collect();
-    let modules: Vec<Module> = parts
-        .par_iter()
-        .map(|parts| one(parts, method))
-        .collect::<Result<_, AdapterError>>()?;
+    let modules: Vec<Module> =
+        parts.par_iter().map(|parts| one(parts, method)).collect::<Result<_, AdapterError>>()?;
     let first = inputs.first().map(|input| input.adapter.clone());
     let mut combined = first.ok_or_else(|| AdapterError::File {
         path: "combine".into(),
         problem: "no adapter was given".to_owned(),
         hint: "name at least one".to_owned(),
     })?;
-    combined.modules = modules
-        .into_iter()
-        .map(|module| (module.id.clone(), module))
-        .collect();
+    combined.modules = modules.into_iter().map(|module| (module.id.clone(), module)).collect();
     combined.warnings.clear();
     combined.unread.clear();
     Ok(combined)
@@ -142,29 +130,15 @@ fn scaled(module: &Module, strength: f32) -> Result<Module, AdapterError> {
         return Ok(scaled);
     }
     let times = |tensor: &Tensor| -> Result<Tensor, AdapterError> {
-        let values: Vec<f32> = tensor
-            .to_f32(&module.key)?
-            .iter()
-            .map(|x| x * strength)
-            .collect();
-        Ok(Tensor::from_f32(
-            tensor.shape().to_vec(),
-            &values,
-            Float::F32,
-        ))
+        let values: Vec<f32> = tensor.to_f32(&module.key)?.iter().map(|x| x * strength).collect();
+        Ok(Tensor::from_f32(tensor.shape().to_vec(), &values, Float::F32))
     };
     match &module.weight {
         Some(Delta::Difference(tensor)) => scaled.weight = Some(Delta::Difference(times(tensor)?)),
         Some(Delta::Scaling { weight, on_input }) => {
-            scaled.weight = Some(Delta::Scaling {
-                weight: times(weight)?,
-                on_input: *on_input,
-            });
+            scaled.weight = Some(Delta::Scaling { weight: times(weight)?, on_input: *on_input });
         }
-        Some(Delta::Kronecker {
-            w1: Factor::Full(w1),
-            w2: w2 @ Factor::Full(_),
-        }) => {
+        Some(Delta::Kronecker { w1: Factor::Full(w1), w2: w2 @ Factor::Full(_) }) => {
             let w1 = Factor::Full(times(w1)?);
             scaled.weight = Some(Delta::Kronecker { w1, w2: w2.clone() });
         }
@@ -173,15 +147,8 @@ fn scaled(module: &Module, strength: f32) -> Result<Module, AdapterError> {
             scaled.alpha = module.rank().map(|rank| scaled.scale * rank as f32);
         }
     }
-    if let Some(BiasDelta::Add {
-        delta,
-        scaled: false,
-    }) = &module.bias
-    {
-        scaled.bias = Some(BiasDelta::Add {
-            delta: times(delta)?,
-            scaled: false,
-        });
+    if let Some(BiasDelta::Add { delta, scaled: false }) = &module.bias {
+        scaled.bias = Some(BiasDelta::Add { delta: times(delta)?, scaled: false });
     }
     Ok(scaled)
 }
@@ -195,10 +162,7 @@ fn sum(parts: &[(&Module, f32)]) -> Result<Module, AdapterError> {
             let values = tensor.to_f32(&parts[0].0.key)?;
             let (_, total) =
                 total.get_or_insert_with(|| (tensor.shape().to_vec(), vec![0.0; values.len()]));
-            total
-                .iter_mut()
-                .zip(&values)
-                .for_each(|(sum, x)| *sum += strength * x);
+            total.iter_mut().zip(&values).for_each(|(sum, x)| *sum += strength * x);
         }
         Ok::<_, AdapterError>(total.map(|(shape, sum)| Tensor::from_f32(shape, &sum, Float::F32)))
     };
@@ -211,10 +175,7 @@ fn sum(parts: &[(&Module, f32)]) -> Result<Module, AdapterError> {
         _ => None,
     }))?;
     whole.weight = weights.map(Delta::Difference);
-    whole.bias = biases.map(|delta| BiasDelta::Add {
-        delta,
-        scaled: false,
-    });
+    whole.bias = biases.map(|delta| BiasDelta::Add { delta, scaled: false });
     Ok(whole)
 }
 
@@ -227,17 +188,11 @@ fn side_by_side(parts: &[(&Module, f32)], cut: Option<usize>) -> Result<Module, 
             sides.push((side, strength * module.scale));
         }
     }
-    let (rows, columns) = sides
-        .first()
-        .map_or((0, 0), |((_, _, (m, _, n)), _)| (*m, *n));
+    let (rows, columns) = sides.first().map_or((0, 0), |((_, _, (m, _, n)), _)| (*m, *n));
     let rank: usize = sides.iter().map(|((_, _, (_, r, _)), _)| r).sum();
     // A factor that all share goes into the scale, so that equal tensors stay as they are.
     let shared = sides.first().map_or(1.0, |(_, c)| *c);
-    let scale = if sides.iter().all(|(_, c)| *c == shared) {
-        shared
-    } else {
-        1.0
-    };
+    let scale = if sides.iter().all(|(_, c)| *c == shared) { shared } else { 1.0 };
     let exact = scale == shared && sides.iter().all(|(_, c)| *c == shared);
     let mut left = Vec::with_capacity(rows * rank);
     for row in 0..rows {
@@ -252,12 +207,8 @@ fn side_by_side(parts: &[(&Module, f32)], cut: Option<usize>) -> Result<Module, 
     let (left, right, rank) = match cut {
         None => (left, right, rank),
         Some(cut) => {
-            let svd = svd_of_product(&left, &right, (rows, rank, columns)).map_err(|source| {
-                AdapterError::Decompose {
-                    module: first.key.clone(),
-                    source,
-                }
-            })?;
+            let svd = svd_of_product(&left, &right, (rows, rank, columns))
+                .map_err(|source| AdapterError::Decompose { module: first.key.clone(), source })?;
             let cut = cut.min(svd.s.len()).max(1);
             let (left, right) = svd.factors(cut);
             (left, right, cut)
@@ -266,22 +217,9 @@ fn side_by_side(parts: &[(&Module, f32)], cut: Option<usize>) -> Result<Module, 
     let Some(Delta::LowRank { down, up, mid }) = &first.weight else {
         return Ok(first.clone());
     };
-    let kernel = mid
-        .as_ref()
-        .unwrap_or(down)
-        .shape()
-        .get(2..)
-        .unwrap_or(&[])
-        .to_vec();
-    let float = if exact && cut.is_none() {
-        widest(parts)
-    } else {
-        Float::F32
-    };
-    let sides = (
-        (left, up.shape()),
-        (right, down.shape()[1], kernel.as_slice()),
-    );
+    let kernel = mid.as_ref().unwrap_or(down).shape().get(2..).unwrap_or(&[]).to_vec();
+    let float = if exact && cut.is_none() { widest(parts) } else { Float::F32 };
+    let sides = ((left, up.shape()), (right, down.shape()[1], kernel.as_slice()));
     Ok(Module {
         weight: Some(low_rank(sides.0, sides.1, rank, float)),
         scale,

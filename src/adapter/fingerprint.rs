@@ -1,6 +1,7 @@
 //! What base an adapter was made for, told from its shapes and its metadata.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use super::id::Component;
 use super::module::Module;
@@ -16,25 +17,16 @@ pub fn made_for(adapter: &Adapter) -> String {
         stable_diffusion(adapter)
     };
     if let Some(name) = declared(adapter) {
-        text.push_str(&format!("; its own metadata says `{}`", printable(&name)));
+        let _ = write!(text, "; its own metadata says `{}`", printable(&name));
     }
     text
 }
 
 /// The base that the adapter's metadata or configuration names.
 fn declared(adapter: &Adapter) -> Option<String> {
-    let configured = adapter
-        .config
-        .as_ref()
-        .and_then(|config| config.base_model.clone());
-    let keys = [
-        "modelspec.architecture",
-        "ss_base_model_version",
-        "ss_sd_model_name",
-    ];
-    let stored = keys
-        .iter()
-        .find_map(|key| adapter.metadata.get(*key).cloned());
+    let configured = adapter.config.as_ref().and_then(|config| config.base_model.clone());
+    let keys = ["modelspec.architecture", "ss_base_model_version", "ss_sd_model_name"];
+    let stored = keys.iter().find_map(|key| adapter.metadata.get(*key).cloned());
     configured.or(stored).filter(|name| !name.is_empty())
 }
 
@@ -56,11 +48,7 @@ fn stable_diffusion(adapter: &Adapter) -> String {
     .into_iter()
     .flatten()
     .collect();
-    if widths.is_empty() {
-        family.to_owned()
-    } else {
-        format!("{family} ({})", widths.join(", "))
-    }
+    if widths.is_empty() { family.to_owned() } else { format!("{family} ({})", widths.join(", ")) }
 }
 
 /// The most common input width among modules whose path ends with `end`.
@@ -69,11 +57,7 @@ fn width(adapter: &Adapter, component: Component, end: &str) -> Option<usize> {
     let fits = |m: &&Module| {
         m.id.component == component && (m.id.path.ends_with(end) || m.id.path.ends_with(&flat))
     };
-    adapter
-        .modules
-        .values()
-        .filter(fits)
-        .find_map(Module::inputs)
+    adapter.modules.values().filter(fits).find_map(Module::inputs)
 }
 
 fn language_model(adapter: &Adapter) -> String {
@@ -89,16 +73,9 @@ fn language_model(adapter: &Adapter) -> String {
                 .collect::<Vec<usize>>()
         })
         .collect();
-    let hidden = [
-        "q_proj",
-        "qkv_proj",
-        "c_attn",
-        "gate_proj",
-        "up_proj",
-        "query_key_value",
-    ]
-    .iter()
-    .find_map(|end| width(adapter, Component::Language, end));
+    let hidden = ["q_proj", "qkv_proj", "c_attn", "gate_proj", "up_proj", "query_key_value"]
+        .iter()
+        .find_map(|end| width(adapter, Component::Language, end));
     let leaves: BTreeSet<&str> = adapter
         .modules
         .iter()
@@ -113,10 +90,7 @@ fn language_model(adapter: &Adapter) -> String {
         facts.push(format!("at least {} layers", last + 1));
     }
     if !leaves.is_empty() {
-        facts.push(format!(
-            "modules {}",
-            leaves.into_iter().collect::<Vec<_>>().join(", ")
-        ));
+        facts.push(format!("modules {}", leaves.into_iter().collect::<Vec<_>>().join(", ")));
     }
     if facts.is_empty() {
         "a language model".to_owned()

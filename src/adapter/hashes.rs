@@ -12,9 +12,9 @@ use crate::tensors::{Layout, TensorFile};
 pub struct Hashes {
     /// SHA-256 of the whole file.
     pub sha256: String,
-    /// Its first 10 digits: Civitai's AutoV2, the WebUI's hash of checkpoints.
+    /// Its first 10 digits: Civitai's `AutoV2`, the WebUI's hash of checkpoints.
     pub autov2: String,
-    /// First 12 digits of `sshs_model_hash`: Civitai's AutoV3, the WebUI's `Lora hashes`.
+    /// First 12 digits of `sshs_model_hash`: Civitai's `AutoV3`, the WebUI's `Lora hashes`.
     pub autov3: String,
     /// SHA-256 of everything after the header. sd-scripts stores it under this name; it survives
     /// edits of the metadata.
@@ -52,9 +52,7 @@ fn legacy(file: &TensorFile) -> String {
     let data = file.data();
     let mut window = Vec::with_capacity(WINDOW.len());
     window.extend(header.iter().skip(WINDOW.start).take(WINDOW.len()));
-    let start = (WINDOW.start + window.len())
-        .saturating_sub(header.len())
-        .min(data.len());
+    let start = (WINDOW.start + window.len()).saturating_sub(header.len()).min(data.len());
     let end = (start + WINDOW.len() - window.len()).min(data.len());
     window.extend_from_slice(&data[start..end]);
     sha256(&window)[..8].to_owned()
@@ -70,10 +68,7 @@ mod tests {
     fn file(elements: usize, metadata: &[(&str, &str)]) -> Hashes {
         let values: Vec<f32> = (0..elements).map(|i| i as f32).collect();
         let tensor = Tensor::from_f32(vec![elements], &values, Float::F32);
-        let metadata = metadata
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
+        let metadata = metadata.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let bytes = serialize(&BTreeMap::from([("x".to_owned(), tensor)]), &metadata).unwrap();
         let path = Path::new("x.safetensors");
         Hashes::of(&TensorFile::from_bytes(path, bytes, Limits::ADAPTER).unwrap())

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 /// A model of a pipeline that adapters apply to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Component {
-    /// The denoiser of Stable Diffusion (UNet2DConditionModel).
+    /// The denoiser of Stable Diffusion (`UNet2DConditionModel`).
     Unet,
     /// The text encoder of SD1/SD2, the first one (CLIP-L) of SDXL.
     TextEncoder,
@@ -85,10 +85,7 @@ impl ModuleId {
             Some(rest) if component.is_text_encoder() => rest,
             _ => path,
         };
-        Self {
-            component,
-            path: path.to_owned(),
-        }
+        Self { component, path: path.to_owned() }
     }
 
     /// The path as the formats with fixed names write it: with CLIP's `text_model.` level.
@@ -143,25 +140,13 @@ mod tests {
     #[test]
     fn blocks() {
         let block = |component, path| ModuleId::new(component, path).block();
-        assert_eq!(
-            block(Component::Unet, "up_blocks.1.attentions.0.proj_in"),
-            "up_blocks.1"
-        );
-        assert_eq!(
-            block(Component::Unet, "mid_block.attentions.0.proj_in"),
-            "mid_block"
-        );
+        assert_eq!(block(Component::Unet, "up_blocks.1.attentions.0.proj_in"), "up_blocks.1");
+        assert_eq!(block(Component::Unet, "mid_block.attentions.0.proj_in"), "mid_block");
         assert_eq!(block(Component::Unet, "conv_in"), "conv_in");
         assert_eq!(
-            block(
-                Component::TextEncoder,
-                "text_model.encoder.layers.3.mlp.fc1"
-            ),
+            block(Component::TextEncoder, "text_model.encoder.layers.3.mlp.fc1"),
             "encoder.layers.3"
         );
-        assert_eq!(
-            block(Component::Language, "model.layers.10.mlp.up_proj"),
-            "model.layers.10"
-        );
+        assert_eq!(block(Component::Language, "model.layers.10.mlp.up_proj"), "model.layers.10");
     }
 }

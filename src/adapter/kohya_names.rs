@@ -93,22 +93,13 @@ const PREFIXES: [(&str, Component); 5] = [
 
 /// Reads a flat module name with its prefix. `None` if it has none of kohya's prefixes.
 pub fn parse(name: &str) -> Option<ModuleId> {
-    let (prefix, component) = PREFIXES
-        .iter()
-        .find(|(prefix, _)| name.starts_with(prefix))?;
+    let (prefix, component) = PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix))?;
     let flat = &name[prefix.len()..];
     let Some(path) = unflatten(flat) else {
         // LyCORIS wraps any model under one prefix; names outside the UNet are a language model's.
         let generic = *prefix == "lycoris_";
-        let component = if generic {
-            Component::Language
-        } else {
-            *component
-        };
-        return Some(ModuleId {
-            component,
-            path: flat.to_owned(),
-        });
+        let component = if generic { Component::Language } else { *component };
+        return Some(ModuleId { component, path: flat.to_owned() });
     };
     let path = match component {
         Component::Unet => ldm::unet_to_diffusers(&path, ldm::LAYERS_PER_BLOCK).unwrap_or(path),
@@ -119,9 +110,7 @@ pub fn parse(name: &str) -> Option<ModuleId> {
 
 /// Whether a flat UNet name (no prefix) is in the original UNet's words.
 pub fn is_original_unet(flat: &str) -> bool {
-    ["input_blocks_", "middle_block_", "output_blocks_"]
-        .iter()
-        .any(|s| flat.starts_with(s))
+    ["input_blocks_", "middle_block_", "output_blocks_"].iter().any(|s| flat.starts_with(s))
 }
 
 /// The dots of a flat path put back, if all its words are known.
@@ -194,10 +183,7 @@ mod tests {
     #[test]
     fn both_unet_dialects_name_the_same_module() {
         let same = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q";
-        assert_eq!(
-            path("lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q"),
-            same
-        );
+        assert_eq!(path("lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q"), same);
         let diffusers = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q";
         assert_eq!(path(diffusers), same);
     }
@@ -221,10 +207,7 @@ mod tests {
     #[test]
     fn unknown_words_stay_flat_and_other_keys_are_not_ours() {
         assert_eq!(path("lora_unet_something_new_3"), "unet.something_new_3");
-        assert_eq!(
-            path("lycoris_model_layers_0_mlp_up_proj"),
-            "model_layers_0_mlp_up_proj"
-        );
+        assert_eq!(path("lycoris_model_layers_0_mlp_up_proj"), "model_layers_0_mlp_up_proj");
         assert_eq!(parse("model.layers.0.self_attn.q_proj"), None);
     }
 

@@ -49,15 +49,9 @@ pub fn unet_to_diffusers(path: &str, n: usize) -> Option<String> {
     if block == "middle_block" {
         let (part, rest) = rest.split_once('.')?;
         return match part {
-            "0" => Some(format!(
-                "mid_block.resnets.0.{}",
-                resnet_to_diffusers(rest)?
-            )),
+            "0" => Some(format!("mid_block.resnets.0.{}", resnet_to_diffusers(rest)?)),
             "1" => Some(format!("mid_block.attentions.0.{rest}")),
-            "2" => Some(format!(
-                "mid_block.resnets.1.{}",
-                resnet_to_diffusers(rest)?
-            )),
+            "2" => Some(format!("mid_block.resnets.1.{}", resnet_to_diffusers(rest)?)),
             _ => None,
         };
     }
@@ -77,10 +71,7 @@ pub fn unet_to_diffusers(path: &str, n: usize) -> Option<String> {
         ("1" | "2", "conv") if side == "up_blocks" && l == n => {
             Some(format!("{side}.{b}.upsamplers.0.conv"))
         }
-        ("0", rest) => Some(format!(
-            "{side}.{b}.resnets.{l}.{}",
-            resnet_to_diffusers(rest)?
-        )),
+        ("0", rest) => Some(format!("{side}.{b}.resnets.{l}.{}", resnet_to_diffusers(rest)?)),
         ("1", rest) => Some(format!("{side}.{b}.attentions.{l}.{rest}")),
         _ => None,
     }
@@ -120,16 +111,11 @@ pub fn unet_to_ldm(
         }
         ("up_blocks", "upsamplers", "conv") => {
             let part = if attention_above(b) { 2 } else { 1 };
-            Some(format!(
-                "output_blocks.{}.{part}.conv",
-                start.checked_add(n)?
-            ))
+            Some(format!("output_blocks.{}.{part}.conv", start.checked_add(n)?))
         }
-        ("down_blocks", "resnets", _) => Some(format!(
-            "input_blocks.{}.0.{}",
-            start.checked_add(1)?,
-            resnet_to_ldm(rest)?
-        )),
+        ("down_blocks", "resnets", _) => {
+            Some(format!("input_blocks.{}.0.{}", start.checked_add(1)?, resnet_to_ldm(rest)?))
+        }
         ("down_blocks", "attentions", _) => {
             Some(format!("input_blocks.{}.1.{rest}", start.checked_add(1)?))
         }
@@ -142,17 +128,11 @@ pub fn unet_to_ldm(
 }
 
 fn resnet_to_diffusers(path: &str) -> Option<&'static str> {
-    RESNET
-        .iter()
-        .find(|(ldm, _)| *ldm == path)
-        .map(|(_, diffusers)| *diffusers)
+    RESNET.iter().find(|(ldm, _)| *ldm == path).map(|(_, diffusers)| *diffusers)
 }
 
 fn resnet_to_ldm(path: &str) -> Option<&'static str> {
-    RESNET
-        .iter()
-        .find(|(_, diffusers)| *diffusers == path)
-        .map(|(ldm, _)| *ldm)
+    RESNET.iter().find(|(_, diffusers)| *diffusers == path).map(|(ldm, _)| *ldm)
 }
 
 /// Sub-modules of a text encoder layer: OpenCLIP name, transformers name.
@@ -172,12 +152,8 @@ pub fn open_clip_to_transformers(path: &str) -> Option<String> {
         "ln_final" => return Some("final_layer_norm".to_owned()),
         _ => {}
     }
-    let (layer, rest) = path
-        .strip_prefix("transformer.resblocks.")?
-        .split_once('.')?;
-    let (_, name) = OPEN_CLIP_LAYER
-        .iter()
-        .find(|(open_clip, _)| *open_clip == rest)?;
+    let (layer, rest) = path.strip_prefix("transformer.resblocks.")?.split_once('.')?;
+    let (_, name) = OPEN_CLIP_LAYER.iter().find(|(open_clip, _)| *open_clip == rest)?;
     Some(format!("encoder.layers.{layer}.{name}"))
 }
 
@@ -191,41 +167,17 @@ mod tests {
         let sdxl: fn(usize) -> bool = |b| b < 2;
         let sd1: fn(usize) -> bool = |b| b > 0;
         for (ldm, diffusers, attention) in [
-            (
-                "input_blocks.3.0.op",
-                "down_blocks.0.downsamplers.0.conv",
-                sdxl,
-            ),
+            ("input_blocks.3.0.op", "down_blocks.0.downsamplers.0.conv", sdxl),
             (
                 "input_blocks.4.1.transformer_blocks.0.attn1.to_q",
                 "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q",
                 sdxl,
             ),
-            (
-                "input_blocks.10.0.in_layers.2",
-                "down_blocks.3.resnets.0.conv1",
-                sd1,
-            ),
-            (
-                "middle_block.2.skip_connection",
-                "mid_block.resnets.1.conv_shortcut",
-                sd1,
-            ),
-            (
-                "output_blocks.2.2.conv",
-                "up_blocks.0.upsamplers.0.conv",
-                sdxl,
-            ),
-            (
-                "output_blocks.2.1.conv",
-                "up_blocks.0.upsamplers.0.conv",
-                sd1,
-            ),
-            (
-                "output_blocks.8.1.proj_out",
-                "up_blocks.2.attentions.2.proj_out",
-                sd1,
-            ),
+            ("input_blocks.10.0.in_layers.2", "down_blocks.3.resnets.0.conv1", sd1),
+            ("middle_block.2.skip_connection", "mid_block.resnets.1.conv_shortcut", sd1),
+            ("output_blocks.2.2.conv", "up_blocks.0.upsamplers.0.conv", sdxl),
+            ("output_blocks.2.1.conv", "up_blocks.0.upsamplers.0.conv", sd1),
+            ("output_blocks.8.1.proj_out", "up_blocks.2.attentions.2.proj_out", sd1),
             ("label_emb.0.2", "add_embedding.linear_2", sdxl),
         ] {
             assert_eq!(unet_to_diffusers(ldm, 2).as_deref(), Some(diffusers));

@@ -39,34 +39,17 @@ pub fn describe_network(
         _ => "Dynamic".to_owned(),
     };
     if !ranks_alphas.is_empty() {
-        let ranks = ranks_alphas
-            .iter()
-            .map(|(rank, _)| rank.to_string())
-            .collect();
-        let alphas = ranks_alphas
-            .iter()
-            .map(|(_, alpha)| alpha.to_string())
-            .collect();
+        let ranks = ranks_alphas.iter().map(|(rank, _)| rank.to_string()).collect();
+        let alphas = ranks_alphas.iter().map(|(_, alpha)| alpha.to_string()).collect();
         metadata.insert("ss_network_dim".to_owned(), one(ranks));
         metadata.insert("ss_network_alpha".to_owned(), one(alphas));
     }
-    let plain = adapter
-        .kinds()
-        .keys()
-        .all(|k| matches!(k, super::Kind::LoRA | super::Kind::LoCon));
-    let module = if plain {
-        "networks.lora"
-    } else {
-        "lycoris.kohya"
-    };
-    metadata
-        .entry("ss_network_module".to_owned())
-        .or_insert_with(|| module.to_owned());
+    let plain = adapter.kinds().keys().all(|k| matches!(k, super::Kind::LoRA | super::Kind::LoCon));
+    let module = if plain { "networks.lora" } else { "lycoris.kohya" };
+    metadata.entry("ss_network_module".to_owned()).or_insert_with(|| module.to_owned());
     if adapter.components().contains_key(&Component::TextEncoder2) {
         let version = "sdxl_base_v1-0".to_owned();
-        metadata
-            .entry("ss_base_model_version".to_owned())
-            .or_insert(version);
+        metadata.entry("ss_base_model_version".to_owned()).or_insert(version);
     }
 }
 

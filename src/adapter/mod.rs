@@ -130,11 +130,7 @@ impl Adapter {
     pub fn dtypes(&self) -> BTreeMap<Float, usize> {
         let mut dtypes = BTreeMap::new();
         for module in self.modules.values() {
-            for float in module
-                .tensors()
-                .iter()
-                .filter_map(|(_, t)| Float::of(t.dtype()))
-            {
+            for float in module.tensors().iter().filter_map(|(_, t)| Float::of(t.dtype())) {
                 *dtypes.entry(float).or_insert(0) += 1;
             }
         }
@@ -157,11 +153,7 @@ impl Adapter {
             let all_zero = module.scale == 0.0 || tensor.bytes().iter().all(|byte| *byte == 0);
             all_zero && module.bias.is_none() && module.magnitude.is_none()
         };
-        self.modules
-            .values()
-            .filter(zero)
-            .map(|module| module.key.clone())
-            .collect()
+        self.modules.values().filter(zero).map(|module| module.key.clone()).collect()
     }
 
     fn scan(&self, wanted: impl Fn(&[f32]) -> bool + Sync) -> Vec<String> {

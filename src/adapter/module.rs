@@ -22,7 +22,7 @@ pub struct Module {
     pub scale: f32,
     /// The magnitude of DoRA: `m` in `W' = m ⊙ V / ‖V‖` with `V = W + ΔW`.
     pub magnitude: Option<Magnitude>,
-    /// The base keeps this weight as (in, out), so ΔW is transposed: GPT-2's Conv1D, embeddings.
+    /// The base keeps this weight as (in, out), so ΔW is transposed: GPT-2's `Conv1D`, embeddings.
     pub transposed: bool,
     /// It changes an embedding table, which PEFT writes under names of their own.
     pub embedding: bool,
@@ -170,11 +170,7 @@ impl Module {
             None => Kind::Bias,
             Some(Delta::LowRank { down, mid, .. }) => {
                 let large = down.shape().len() == 4 && down.shape()[2..] != [1, 1];
-                if large || mid.is_some() {
-                    Kind::LoCon
-                } else {
-                    Kind::LoRA
-                }
+                if large || mid.is_some() { Kind::LoCon } else { Kind::LoRA }
             }
             Some(Delta::Hadamard { .. }) => Kind::LoHa,
             Some(Delta::Kronecker { .. }) => Kind::LoKr,
@@ -241,10 +237,8 @@ impl Module {
             let rank = b.shape().first().copied().filter(|rank| *rank > 0)?;
             Some((a.elements() / rank, b.elements() / rank))
         };
-        let kernel = |t: &Option<Tensor>| {
-            t.as_ref()
-                .map_or(1, |t| t.shape()[2..].iter().product::<usize>())
-        };
+        let kernel =
+            |t: &Option<Tensor>| t.as_ref().map_or(1, |t| t.shape()[2..].iter().product::<usize>());
         match self.weight.as_ref()? {
             Delta::LowRank { down, up, mid } => {
                 let (rows, columns) = sides(up, down)?;

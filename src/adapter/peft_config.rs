@@ -96,46 +96,30 @@ impl PeftConfig {
             )
         })?;
         let value: Value = serde_json::from_str(&text).map_err(|e| {
-            refuse(
-                format!("is not valid JSON: {e}"),
-                "fetch or write the file again",
-            )
+            refuse(format!("is not valid JSON: {e}"), "fetch or write the file again")
         })?;
         let Value::Object(fields) = value else {
-            return Err(refuse(
-                "is not a JSON object".to_owned(),
-                "fetch or write the file again",
-            ));
+            return Err(refuse("is not a JSON object".to_owned(), "fetch or write the file again"));
         };
-        Self::from_fields(fields, path)
+        Self::from_fields(&fields, path)
     }
 
-    /// Takes the fields of a LoraConfig; `path` names their file in errors.
-    pub fn from_fields(fields: Map<String, Value>, path: &Path) -> Result<Self, AdapterError> {
-        let reader = Reader {
-            fields: &fields,
-            path,
-        };
+    /// Takes the fields of a `LoraConfig`; `path` names their file in errors.
+    pub fn from_fields(fields: &Map<String, Value>, path: &Path) -> Result<Self, AdapterError> {
+        let reader = Reader { fields, path };
         let kind = reader.text("peft_type")?.unwrap_or("LORA");
         if !kind.eq_ignore_ascii_case("lora") {
-            return Err(reader.refuse(
-                "peft_type",
-                &format!("`{kind}` is not supported, only LORA is"),
-            ));
+            return Err(
+                reader.refuse("peft_type", &format!("`{kind}` is not supported, only LORA is"))
+            );
         }
         for name in NOT_IMPLEMENTED {
             if fields.get(name).is_some_and(is_active) {
                 return Err(reader.refuse(name, "this setting is not supported"));
             }
         }
-        let init = fields
-            .get("init_lora_weights")
-            .and_then(Value::as_str)
-            .unwrap_or("");
-        if ["pissa", "olora", "corda", "loftq", "lora_ga"]
-            .iter()
-            .any(|p| init.starts_with(p))
-        {
+        let init = fields.get("init_lora_weights").and_then(Value::as_str).unwrap_or("");
+        if ["pissa", "olora", "corda", "loftq", "lora_ga"].iter().any(|p| init.starts_with(p)) {
             let problem = format!(
                 "`{init}` changed the base when training began, so the adapter fits only that base; save it with `path_initial_model_for_weight_conversion` in PEFT"
             );
@@ -181,10 +165,7 @@ impl PeftConfig {
 
 /// The first pattern that matches wins, in the file's order.
 fn lookup(patterns: &[(Regex, f32)], path: &str) -> Option<f32> {
-    patterns
-        .iter()
-        .find(|(pattern, _)| pattern.is_match(path))
-        .map(|(_, value)| *value)
+    patterns.iter().find(|(pattern, _)| pattern.is_match(path)).map(|(_, value)| *value)
 }
 
 fn is_active(value: &Value) -> bool {
@@ -229,18 +210,11 @@ impl Reader<'_> {
     }
 
     fn number(&self, key: &str) -> Result<Option<f32>, AdapterError> {
-        self.fields
-            .get(key)
-            .filter(|v| !v.is_null())
-            .map(|v| self.finite(key, v))
-            .transpose()
+        self.fields.get(key).filter(|v| !v.is_null()).map(|v| self.finite(key, v)).transpose()
     }
 
     fn finite(&self, key: &str, value: &Value) -> Result<f32, AdapterError> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "alpha is used as f32 everywhere"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "alpha is used as f32 everywhere")]
         value
             .as_f64()
             .map(|number| number as f32)
@@ -274,10 +248,8 @@ mod tests {
     use super::*;
 
     fn config(json: &str) -> Result<PeftConfig, AdapterError> {
-        let Value::Object(fields) = serde_json::from_str(json).unwrap() else {
-            unreachable!()
-        };
-        PeftConfig::from_fields(fields, Path::new("adapter_config.json"))
+        let Value::Object(fields) = serde_json::from_str(json).unwrap() else { unreachable!() };
+        PeftConfig::from_fields(&fields, Path::new("adapter_config.json"))
     }
 
     #[test]
@@ -303,10 +275,7 @@ mod tests {
         for (json, key) in [
             (r#"{"peft_type": "VERA"}"#, "peft_type"),
             (r#"{"layer_replication": [[0, 4]]}"#, "layer_replication"),
-            (
-                r#"{"init_lora_weights": "pissa_niter_4"}"#,
-                "init_lora_weights",
-            ),
+            (r#"{"init_lora_weights": "pissa_niter_4"}"#, "init_lora_weights"),
             (r#"{"r": "many"}"#, "`r`"),
             (r#"{"alpha_pattern": {"(": 1}}"#, "alpha_pattern"),
         ] {
@@ -314,9 +283,7 @@ mod tests {
             assert!(error.contains(key), "{error}");
         }
         assert_eq!(
-            config(r#"{"use_new_thing": true, "other": false}"#)
-                .unwrap()
-                .unknown,
+            config(r#"{"use_new_thing": true, "other": false}"#).unwrap().unknown,
             ["use_new_thing"]
         );
     }

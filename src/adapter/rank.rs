@@ -70,9 +70,6 @@ mod tests {
         assert_eq!(choose(RankRule::SvFro(0.99)), 4);
         assert_eq!(choose(RankRule::SvCumulative(0.5)), 2);
         assert_eq!(choose(RankRule::SvCumulative(0.9)), 5);
-        assert_eq!(
-            RankRule::SvFro(0.9).choose(&[1e-9, 0.0], 2, 2, 1e-9, 1e-18),
-            1
-        );
+        assert_eq!(RankRule::SvFro(0.9).choose(&[1e-9, 0.0], 2, 2, 1e-9, 1e-18), 1);
     }
 }

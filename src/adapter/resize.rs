@@ -54,10 +54,7 @@ fn decompose(module: &Module) -> Result<Option<Svd>, AdapterError> {
     };
     svd_of_product(&left, &right, (m, r, n))
         .map(Some)
-        .map_err(|source| AdapterError::Decompose {
-            module: module.key.clone(),
-            source,
-        })
+        .map_err(|source| AdapterError::Decompose { module: module.key.clone(), source })
 }
 
 /// A product's sides, row-major, and its sizes (out, rank, in·kh·kw).
@@ -86,40 +83,14 @@ fn at_rank(module: &Module, svd: &Svd, rule: RankRule, most: usize) -> (Module, 
     let from = down.shape()[0];
     let rank = rule.choose(&svd.s, most, svd.s.len(), svd.s.iter().sum(), svd.energy);
     let kept: f64 = svd.s.iter().take(rank).map(|s| s * s).sum();
-    let kept = if svd.energy > 0.0 {
-        (kept / svd.energy).sqrt()
-    } else {
-        1.0
-    };
+    let kept = if svd.energy > 0.0 { (kept / svd.energy).sqrt() } else { 1.0 };
     let (left, right) = svd.factors(rank);
     let float = Float::of(up.dtype()).unwrap_or(Float::F32);
-    let kernel = mid
-        .as_ref()
-        .unwrap_or(down)
-        .shape()
-        .get(2..)
-        .unwrap_or(&[])
-        .to_vec();
-    let weight = low_rank(
-        (left, up.shape()),
-        (right, down.shape()[1], &kernel),
-        rank,
-        float,
-    );
-    let resized = Module {
-        weight: Some(weight),
-        alpha: Some(module.scale * rank as f32),
-        ..module.clone()
-    };
-    (
-        resized,
-        Some(Resized {
-            module: module.key.clone(),
-            from,
-            to: rank,
-            kept,
-        }),
-    )
+    let kernel = mid.as_ref().unwrap_or(down).shape().get(2..).unwrap_or(&[]).to_vec();
+    let weight = low_rank((left, up.shape()), (right, down.shape()[1], &kernel), rank, float);
+    let resized =
+        Module { weight: Some(weight), alpha: Some(module.scale * rank as f32), ..module.clone() };
+    (resized, Some(Resized { module: module.key.clone(), from, to: rank, kept }))
 }
 
 /// A low-rank change from row-major sides: `left` (out, rank) in the dimensions of `up_like`,

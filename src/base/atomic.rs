@@ -21,10 +21,7 @@ impl AtomicFile {
     /// Starts a file that will be called `path`. The folder of `path` must exist.
     pub fn create(path: &Path) -> io::Result<Self> {
         if path.is_dir() {
-            return Err(io::Error::new(
-                io::ErrorKind::IsADirectory,
-                "is a directory",
-            ));
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
         }
         let mut builder = tempfile::Builder::new();
         builder.prefix(".lora-eval-").suffix(".tmp");
@@ -34,10 +31,7 @@ impl AtomicFile {
             builder.permissions(fs::Permissions::from_mode(0o666)); // less the umask
         }
         let temporary = builder.tempfile_in(folder_of(path))?;
-        Ok(Self {
-            temporary,
-            path: path.to_owned(),
-        })
+        Ok(Self { temporary, path: path.to_owned() })
     }
 
     /// The open file.
@@ -48,9 +42,7 @@ impl AtomicFile {
     /// Renames the file to its destination.
     pub fn commit(self) -> io::Result<()> {
         if let Ok(old) = fs::metadata(&self.path) {
-            self.temporary
-                .as_file()
-                .set_permissions(old.permissions())?;
+            self.temporary.as_file().set_permissions(old.permissions())?;
             self.temporary.as_file().sync_all()?;
         }
         self.temporary.persist(&self.path).map_err(|e| e.error)?;
@@ -82,10 +74,7 @@ impl AtomicFolder {
             use std::os::unix::fs::PermissionsExt as _;
             builder.permissions(fs::Permissions::from_mode(0o777)); // less the umask
         }
-        Ok(Self {
-            temporary: builder.tempdir_in(folder_of(path))?,
-            path: path.to_owned(),
-        })
+        Ok(Self { temporary: builder.tempdir_in(folder_of(path))?, path: path.to_owned() })
     }
 
     /// Where to write meanwhile.
@@ -192,10 +181,7 @@ mod tests {
             fs::write(folder.path().join(text), text).unwrap();
             folder.commit().unwrap();
         }
-        let names: Vec<_> = fs::read_dir(&path)
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect();
+        let names: Vec<_> = fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, ["two"]);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }

@@ -38,9 +38,6 @@ mod tests {
     #[test]
     fn lists_are_cut() {
         assert_eq!(first_few(&["a"]), "`a`");
-        assert_eq!(
-            first_few(&["a", "b", "c", "d", "e"]),
-            "`a`, `b`, `c` and 2 more"
-        );
+        assert_eq!(first_few(&["a", "b", "c", "d", "e"]), "`a`, `b`, `c` and 2 more");
     }
 }

@@ -15,13 +15,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     let mut safe: String = text
         .chars()
         .take(LONGEST)
-        .map(|c| {
-            if c.is_control() {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                c
-            }
-        })
+        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
         .collect();
     if text.chars().nth(LONGEST).is_some() {
         safe.push('…');

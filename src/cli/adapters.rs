@@ -46,44 +46,28 @@ pub fn parse(text: &str) -> Result<Reference, String> {
         _ => (None, text),
     };
     if Path::new(rest).exists() {
-        return Ok(Reference {
-            name,
-            ..plain(rest)
-        });
+        return Ok(Reference { name, ..plain(rest) });
     }
     let Some((path, last)) = rest.rsplit_once(':') else {
-        return Ok(Reference {
-            name,
-            ..plain(rest)
-        });
+        return Ok(Reference { name, ..plain(rest) });
     };
     // `C:\x` has a colon too; what follows it is no number.
     let Ok(strength) = last.trim().parse::<f32>() else {
         if last.contains(['/', '\\']) {
-            return Ok(Reference {
-                name,
-                ..plain(rest)
-            });
+            return Ok(Reference { name, ..plain(rest) });
         }
-        return Err(format!(
-            "`{last}` is not a strength; expected a number such as 0.8"
-        ));
+        return Err(format!("`{last}` is not a strength; expected a number such as 0.8"));
     };
     if !strength.is_finite() || strength.abs() > MOST {
-        return Err(format!(
-            "strength {last} is out of range; expected a number within ±{MOST}"
-        ));
+        return Err(format!("strength {last} is out of range; expected a number within ±{MOST}"));
     }
     match path.rsplit_once(':') {
         // PATH:TE:UNET, as in a prompt
         Some((path, te)) if !Path::new(&rest[..rest.len() - last.len() - 1]).exists() => {
             match te.trim().parse::<f32>() {
-                Ok(te) if te.is_finite() && te.abs() <= MOST => Ok(Reference {
-                    name,
-                    text_encoder: te,
-                    unet: strength,
-                    ..plain(path)
-                }),
+                Ok(te) if te.is_finite() && te.abs() <= MOST => {
+                    Ok(Reference { name, text_encoder: te, unet: strength, ..plain(path) })
+                }
                 _ => Ok(Reference {
                     name,
                     text_encoder: strength,
@@ -92,12 +76,7 @@ pub fn parse(text: &str) -> Result<Reference, String> {
                 }),
             }
         }
-        _ => Ok(Reference {
-            name,
-            text_encoder: strength,
-            unet: strength,
-            ..plain(path)
-        }),
+        _ => Ok(Reference { name, text_encoder: strength, unet: strength, ..plain(path) }),
     }
 }
 
@@ -138,11 +117,7 @@ pub fn open_all(references: &[Reference]) -> anyhow::Result<Vec<Weighted>> {
             adapter.name.clone_from(name);
         }
         let (text_encoder, unet) = (reference.text_encoder, reference.unet);
-        all.push(Weighted {
-            adapter,
-            text_encoder,
-            unet,
-        });
+        all.push(Weighted { adapter, text_encoder, unet });
     }
     Ok(all)
 }
@@ -152,10 +127,8 @@ pub fn report_unmatched(unmatched: &[lora_eval::model::Unmatched], matched: usiz
     if unmatched.is_empty() {
         return;
     }
-    let names: Vec<String> = unmatched
-        .iter()
-        .map(|u| format!("{} ({})", u.module, u.reason))
-        .collect();
+    let names: Vec<String> =
+        unmatched.iter().map(|u| format!("{} ({})", u.module, u.reason)).collect();
     output::warn(&format!(
         "{} module(s) do not fit the base and were left out, {matched} fit: {}",
         names.len(),
@@ -189,33 +162,16 @@ mod tests {
     fn forms() {
         let read = |text: &str| {
             let r = parse(text).unwrap();
-            (
-                r.name,
-                r.path.to_string_lossy().into_owned(),
-                r.text_encoder,
-                r.unet,
-            )
+            (r.name, r.path.to_string_lossy().into_owned(), r.text_encoder, r.unet)
         };
-        assert_eq!(
-            read("a.safetensors"),
-            (None, "a.safetensors".into(), 1.0, 1.0)
-        );
-        assert_eq!(
-            read("a.safetensors:0.8"),
-            (None, "a.safetensors".into(), 0.8, 0.8)
-        );
+        assert_eq!(read("a.safetensors"), (None, "a.safetensors".into(), 1.0, 1.0));
+        assert_eq!(read("a.safetensors:0.8"), (None, "a.safetensors".into(), 0.8, 0.8));
         assert_eq!(
             read("x=a.safetensors:-1"),
             (Some("x".into()), "a.safetensors".into(), -1.0, -1.0)
         );
-        assert_eq!(
-            read("a.safetensors:0.2:0.8"),
-            (None, "a.safetensors".into(), 0.2, 0.8)
-        );
-        assert_eq!(
-            read("d/x=y.safetensors"),
-            (None, "d/x=y.safetensors".into(), 1.0, 1.0)
-        );
+        assert_eq!(read("a.safetensors:0.2:0.8"), (None, "a.safetensors".into(), 0.2, 0.8));
+        assert_eq!(read("d/x=y.safetensors"), (None, "d/x=y.safetensors".into(), 1.0, 1.0));
     }
 
     #[test]

@@ -54,10 +54,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     };
     let combined = combine(&inputs, method)?;
     convert::write(&combined, combined.format, &args.out)?;
-    let unread: Vec<&String> = inputs
-        .iter()
-        .flat_map(|input| &input.adapter.unread)
-        .collect();
+    let unread: Vec<&String> = inputs.iter().flat_map(|input| &input.adapter.unread).collect();
     if global.json {
         return output::json(&json!({
             "out": args.out,

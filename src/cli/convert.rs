@@ -33,11 +33,11 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum To {
-    /// sd-scripts, the WebUI, ComfyUI
+    /// sd-scripts, the WebUI, `ComfyUI`
     Kohya,
-    /// diffusers' load_lora_weights
+    /// diffusers' `load_lora_weights`
     Diffusers,
-    /// PEFT: adapter_config.json and adapter_model.safetensors
+    /// PEFT: `adapter_config.json` and `adapter_model.safetensors`
     Peft,
 }
 
@@ -63,8 +63,5 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         }));
     }
     let (from, to) = (adapter.format.name(), format.name());
-    output::print(&format!(
-        "{}: {modules} modules, {from} → {to}\n",
-        args.out.display()
-    ))
+    output::print(&format!("{}: {modules} modules, {from} → {to}\n", args.out.display()))
 }

@@ -37,32 +37,18 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let (rule, rank) = args.rank.rule()?;
     let (base, tuned) = (Base::open(&args.base)?, Base::open(&args.tuned)?);
     let dtype = global.dtype.float().unwrap_or(Float::F32);
-    let request = Request {
-        base: &base,
-        tuned: &tuned,
-        out: &args.out,
-        rank,
-        rule,
-        dtype,
-    };
+    let request = Request { base: &base, tuned: &tuned, out: &args.out, rank, rule, dtype };
     let report = extract(&request)?;
     if !report.unmatched.is_empty() {
-        let lost: Vec<String> = report
-            .unmatched
-            .iter()
-            .map(|u| format!("{} ({})", u.module, u.reason))
-            .collect();
+        let lost: Vec<String> =
+            report.unmatched.iter().map(|u| format!("{} ({})", u.module, u.reason)).collect();
         output::warn(&format!(
             "{} differing module(s) are not in the adapter: {}",
             lost.len(),
             first_few(&lost)
         ));
     }
-    if global.json {
-        output::json(&report)
-    } else {
-        output::print(&summary(&report))
-    }
+    if global.json { output::json(&report) } else { output::print(&summary(&report)) }
 }
 
 fn summary(report: &Report) -> String {

@@ -78,10 +78,9 @@ fn device(text: &str) -> Result<Device, String> {
         None if text == "auto" => Ok(Device::Auto),
         None if text == "cpu" => Ok(Device::Cpu),
         None if text == "cuda" => Ok(Device::Cuda(0)),
-        Some(("cuda", n)) => n
-            .parse()
-            .map(Device::Cuda)
-            .map_err(|_| format!("`{n}` is not the number of a device")),
+        Some(("cuda", n)) => {
+            n.parse().map(Device::Cuda).map_err(|_| format!("`{n}` is not the number of a device"))
+        }
         _ => Err("expected `auto`, `cpu`, `cuda` or `cuda:N`".to_owned()),
     }
 }

@@ -85,18 +85,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
 fn inspect(path: &Path, base: Option<&Base>) -> anyhow::Result<Inspection> {
     let adapter = adapters::open(path)?;
     let fitting = base.map(|base| fitting(&adapter, base)).transpose()?;
-    let hashes = Hashes::of(&*TensorFile::open(
-        &weights(path, &adapter),
-        Limits::ADAPTER,
-    )?);
+    let hashes = Hashes::of(&*TensorFile::open(&weights(path, &adapter), Limits::ADAPTER)?);
     let stored = adapter.metadata.get("sshs_model_hash");
-    let hash_in_metadata = stored.map(|stored| {
-        if *stored == hashes.sshs_model_hash {
-            "matches"
-        } else {
-            "differs"
-        }
-    });
+    let hash_in_metadata =
+        stored.map(|stored| if *stored == hashes.sshs_model_hash { "matches" } else { "differs" });
     Ok(Inspection {
         path: path.to_owned(),
         name: adapter.name.clone(),
@@ -153,109 +145,46 @@ fn describe(global: &Global, one: &Inspection) -> String {
     let mut line = |what: &str, value: String| {
         let _ = writeln!(text, "{what:<14} {value}");
     };
-    line(
-        "adapter",
-        format!("{} ({})", output::name(&one.name), one.path.display()),
-    );
+    line("adapter", format!("{} ({})", output::name(&one.name), one.path.display()));
     line("format", one.format.name().to_owned());
     line(
         "modules",
-        format!(
-            "{}: {}",
-            one.modules,
-            list(one.kinds.iter().map(|(k, n)| format!("{n} {k:?}")))
-        ),
+        format!("{}: {}", one.modules, list(one.kinds.iter().map(|(k, n)| format!("{n} {k:?}")))),
     );
-    line(
-        "components",
-        list(one.components.iter().map(|(c, n)| format!("{n} in {c}"))),
-    );
-    line(
-        "rank",
-        list(
-            one.ranks
-                .iter()
-                .map(|(rank, n)| several(rank, *n, one.modules)),
-        ),
-    );
-    line(
-        "alpha",
-        list(
-            one.alphas
-                .iter()
-                .map(|(alpha, n)| several(alpha, *n, one.modules)),
-        ),
-    );
-    line(
-        "scale",
-        list(
-            one.scales
-                .iter()
-                .map(|(scale, n)| several(scale, *n, one.modules)),
-        ),
-    );
-    line(
-        "dtype",
-        list(
-            one.dtypes
-                .keys()
-                .map(|float| format!("{float:?}").to_lowercase()),
-        ),
-    );
+    line("components", list(one.components.iter().map(|(c, n)| format!("{n} in {c}"))));
+    line("rank", list(one.ranks.iter().map(|(rank, n)| several(rank, *n, one.modules))));
+    line("alpha", list(one.alphas.iter().map(|(alpha, n)| several(alpha, *n, one.modules))));
+    line("scale", list(one.scales.iter().map(|(scale, n)| several(scale, *n, one.modules))));
+    line("dtype", list(one.dtypes.keys().map(|float| format!("{float:?}").to_lowercase())));
     line("made for", one.made_for.clone());
     line("sha256", one.hashes.sha256.clone());
     line("autov2", one.hashes.autov2.clone());
-    line(
-        "autov3",
-        format!("{} (the WebUI's Lora hash)", one.hashes.autov3),
-    );
+    line("autov3", format!("{} (the WebUI's Lora hash)", one.hashes.autov3));
     if let Some(stored) = one.hash_in_metadata {
         line("stored hash", stored.to_owned());
     }
     if let Some(base) = &one.base {
-        line(
-            "base",
-            format!(
-                "{}: {} of {} modules fit",
-                base.base, base.matched, one.modules
-            ),
-        );
+        line("base", format!("{}: {} of {} modules fit", base.base, base.matched, one.modules));
         for unmatched in &base.unmatched {
             line(
                 "  no place",
                 format!("{} ({})", output::name(&unmatched.module), unmatched.reason),
             );
         }
-        base.notes
-            .iter()
-            .for_each(|note| line("  note", note.clone()));
+        base.notes.iter().for_each(|note| line("  note", note.clone()));
     }
     if !one.unread.is_empty() {
-        line(
-            "not read",
-            format!("{} keys: {}", one.unread.len(), first_few(&one.unread)),
-        );
+        line("not read", format!("{} keys: {}", one.unread.len(), first_few(&one.unread)));
     }
     for (key, value) in &one.metadata {
-        let value = if global.verbose > 0 {
-            value.clone()
-        } else {
-            short(value)
-        };
-        line(
-            "metadata",
-            format!("{} = {}", output::name(key), output::name(&value)),
-        );
+        let value = if global.verbose > 0 { value.clone() } else { short(value) };
+        line("metadata", format!("{} = {}", output::name(key), output::name(&value)));
     }
     text
 }
 
 fn several(value: impl std::fmt::Display, n: usize, of: usize) -> String {
-    if n == of {
-        value.to_string()
-    } else {
-        format!("{value} ({n} modules)")
-    }
+    if n == of { value.to_string() } else { format!("{value} ({n} modules)") }
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {

@@ -11,12 +11,7 @@ use super::{Cli, output};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print the completions of this shell
-    #[arg(
-        long,
-        value_enum,
-        required_unless_present = "man",
-        conflicts_with = "man"
-    )]
+    #[arg(long, value_enum, required_unless_present = "man", conflicts_with = "man")]
     completions: Option<Shell>,
     /// Write the man pages into this folder
     #[arg(long, value_name = "DIR")]

@@ -53,11 +53,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     for note in &report.notes {
         output::warn(note);
     }
-    if global.json {
-        output::json(&report)
-    } else {
-        output::print(&summary(global, &report))
-    }
+    if global.json { output::json(&report) } else { output::print(&summary(global, &report)) }
 }
 
 fn summary(global: &Global, report: &Report) -> String {

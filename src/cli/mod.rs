@@ -29,12 +29,7 @@ use global::Global;
 /// or diffusers folders or as single Stable Diffusion files. Nothing is downloaded, nothing is
 /// changed in place.
 #[derive(Debug, Parser)]
-#[command(
-    name = "lora-eval",
-    version,
-    propagate_version = true,
-    max_term_width = 100
-)]
+#[command(name = "lora-eval", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 success, 1 failed, 2 wrong usage.\n\
     Examples:\n  \
     lora-eval inspect style.safetensors --base sd15.safetensors\n  \

@@ -40,9 +40,7 @@ pub fn warn(message: &str) {
 }
 
 fn clean(line: &str) -> String {
-    line.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// A name that came from a file.
@@ -53,7 +51,7 @@ pub fn name(text: &str) -> String {
 /// A share as a percentage that does not round small ones to nothing.
 pub fn percent(share: f64) -> String {
     match share * 100.0 {
-        p if p == 0.0 => "0 %".to_owned(),
+        0.0 => "0 %".to_owned(),
         p if p < 0.01 => "< 0.01 %".to_owned(),
         p if p < 10.0 => format!("{p:.2} %"),
         p => format!("{p:.1} %"),

@@ -9,11 +9,7 @@ use super::global::Global;
 /// A bar that counts bytes.
 pub fn bytes(global: &Global, total: u64) -> ProgressBar {
     let shown = !global.quiet && !global.json && std::io::stderr().is_terminal();
-    let target = if shown {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
+    let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(total), target);
     let template =
         "{bar:30} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}, {eta} left";

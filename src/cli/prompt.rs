@@ -39,19 +39,11 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         if fragment.is_break() {
             text.push_str("fragment   BREAK\n");
         } else {
-            let _ = writeln!(
-                text,
-                "fragment   {:<8.4} {:?}",
-                fragment.weight, fragment.text
-            );
+            let _ = writeln!(text, "fragment   {:<8.4} {:?}", fragment.weight, fragment.text);
         }
     }
     for feature in &prompt.features {
-        let _ = writeln!(
-            text,
-            "feature    column {}: {:?}",
-            feature.at.column, feature.kind
-        );
+        let _ = writeln!(text, "feature    column {}: {:?}", feature.at.column, feature.kind);
     }
     output::print(&text)
 }

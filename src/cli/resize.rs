@@ -13,7 +13,7 @@ use super::{adapters, output};
 
 /// Write an adapter at a lower rank, module by module through the SVD of its product
 ///
-/// The scale alpha/rank of each module is kept. The rules agree with sd-scripts' resize_lora.py.
+/// The scale alpha/rank of each module is kept. The rules agree with sd-scripts' `resize_lora.py`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     lora-eval resize style.safetensors --rank 8 --out style-r8.safetensors\n  \
@@ -57,9 +57,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     }
     output::print(&summary(args, &report, &resized, kept))?;
     if copied > 0 {
-        output::print(&format!(
-            "{copied} modules of other kinds are as they were\n"
-        ))?;
+        output::print(&format!("{copied} modules of other kinds are as they were\n"))?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ pub struct Svd {
     pub s: Vec<f64>,
     /// Right singular vectors, (columns, k).
     pub v: Mat<f64>,
-    /// ‖A‖²_F of the whole matrix, what was cut off included.
+    /// ‖`A‖²_F` of the whole matrix, what was cut off included.
     pub energy: f64,
 }
 
@@ -59,11 +59,7 @@ fn to_f64(a: &[f32], rows: usize, columns: usize) -> Mat<f64> {
 }
 
 fn check(values: &[f32]) -> Result<(), NotFinite> {
-    if values.iter().all(|v| v.is_finite()) {
-        Ok(())
-    } else {
-        Err(NotFinite)
-    }
+    if values.iter().all(|v| v.is_finite()) { Ok(()) } else { Err(NotFinite) }
 }
 
 /// The exact SVD of `up · down`, with `up` of shape (m, r) and `down` (r, n), without forming it.
@@ -94,19 +90,13 @@ pub fn singular_values(a: &[f32], (m, n): (usize, usize)) -> Result<Vec<f64>, No
     check(a)?;
     let a = to_f64(a, m, n);
     let gram = gram(a.as_ref());
-    let values = gram
-        .self_adjoint_eigenvalues(Side::Lower)
-        .map_err(|_| NotFinite)?;
+    let values = gram.self_adjoint_eigenvalues(Side::Lower).map_err(|_| NotFinite)?;
     Ok(values.iter().rev().map(|v| v.max(0.0).sqrt()).collect())
 }
 
 /// The product of `a` with its transpose on the smaller side.
 fn gram(a: MatRef<'_, f64>) -> Mat<f64> {
-    if a.nrows() <= a.ncols() {
-        a * a.transpose()
-    } else {
-        a.transpose() * a
-    }
+    if a.nrows() <= a.ncols() { a * a.transpose() } else { a.transpose() * a }
 }
 
 /// The leading `rank` singular triplets of a dense (m, n) matrix, exact to f32 noise.
@@ -116,15 +106,11 @@ pub fn truncated_svd(a: &[f32], (m, n): (usize, usize), rank: usize) -> Result<S
     if m > n {
         // Work with at most as many rows as columns: the basis lives on the smaller side.
         let flipped = truncated_svd(&super::transpose(a, m, n), (n, m), rank)?;
-        return Ok(Svd {
-            u: flipped.v,
-            v: flipped.u,
-            ..flipped
-        });
+        return Ok(Svd { u: flipped.v, v: flipped.u, ..flipped });
     }
     let energy = a.iter().map(|v| f64::from(*v).powi(2)).sum();
     let view = MatRef::from_row_major_slice(a, m, n);
-    if m > 3 * (rank + OVERSAMPLING)
+    if m > SMALL.max(3 * rank)
         && let Some((u, s, v)) = block_krylov(view, rank)
     {
         return Ok(Svd { u, s, v, energy });
@@ -139,9 +125,7 @@ type Triplets = (Mat<f64>, Vec<f64>, Mat<f64>);
 /// noise, far under that of the f32 input.
 fn by_gram(a: &Mat<f64>, rank: usize) -> Result<Triplets, NotFinite> {
     let gram = a * a.transpose();
-    let eigen = gram
-        .self_adjoint_eigen(Side::Lower)
-        .map_err(|_| NotFinite)?;
+    let eigen = gram.self_adjoint_eigen(Side::Lower).map_err(|_| NotFinite)?;
     let m = a.nrows();
     let u = Mat::from_fn(m, rank, |i, j| eigen.U()[(i, m - 1 - j)]);
     let vs = a.transpose() * &u; // columns are σ·v
@@ -157,43 +141,53 @@ fn normalised(u: Mat<f64>, mut vs: Mat<f64>) -> Triplets {
     (u, s, vs)
 }
 
-/// Columns beyond the asked rank in every block.
-const OVERSAMPLING: usize = 8;
-/// Leading values have settled when none moved by more than this share of the largest.
-const SETTLED: f64 = 1e-8;
+/// Matrices whose smaller side is up to this are decomposed through their Gram matrix at once.
+const SMALL: usize = 256;
+/// Leading values have settled when none moved by more than this share of the largest, which is
+/// the rounding of f32 itself.
+const SETTLED: f64 = 6e-8;
 
-/// Leading triplets by block Krylov iteration on A·Aᵀ, or `None` if they did not settle before the
-/// basis filled half the space.
+/// Leading triplets by block Lanczos iteration on A·Aᵀ with full reorthogonalisation, or `None` if
+/// they did not settle before the basis filled most of the space.
+///
+/// Products with A are in f32, everything else in f64. The basis Q grows by a block; the values are
+/// those of Qᵀ·A (Rayleigh–Ritz), whose Gram matrix grows by the new columns only.
 fn block_krylov(a: MatRef<'_, f32>, rank: usize) -> Option<Triplets> {
     let (m, n) = (a.nrows(), a.ncols());
-    let block = rank + OVERSAMPLING;
-    let mut basis = Mat::<f64>::zeros(m, 0);
-    let mut image = Mat::<f64>::zeros(n, 0); // Aᵀ·basis
+    let block = (rank / 2).clamp(8, 32);
+    let most = m * 2 / 3;
+    let mut basis = Mat::<f64>::zeros(m, most);
+    let mut image = Mat::<f64>::zeros(n, most); // Aᵀ·Q
+    let mut gram = Mat::<f64>::zeros(most, most); // imageᵀ·image
     let mut last: Vec<f64> = Vec::new();
     let mut next = product(a, noise(n, block).as_ref());
-    while basis.ncols() + block <= m / 2 {
-        let fresh = orthonormal(next, basis.as_ref());
+    let (mut k, mut check_at) = (0, rank + block);
+    while k + block <= most {
+        let fresh = orthonormal(next, basis.subcols(0, k));
         let fresh_image = product(a.transpose(), to_f32(&fresh).as_ref());
         next = product(a, to_f32(&fresh_image).as_ref());
-        basis = beside(&basis, &fresh);
-        image = beside(&image, &fresh_image);
-        // Rayleigh–Ritz: singular values of basisᵀ·A.
-        let gram = image.transpose() * &image;
-        let eigen = gram.self_adjoint_eigen(Side::Lower).ok()?;
-        let k = basis.ncols();
-        let values: Vec<f64> = (0..rank)
-            .map(|j| eigen.S().column_vector()[k - 1 - j].max(0.0).sqrt())
-            .collect();
-        let moved = values
-            .iter()
-            .zip(&last)
-            .map(|(new, old)| new - old)
-            .fold(0.0, f64::max);
-        if !last.is_empty() && moved <= SETTLED * values[0] {
-            let w = Mat::from_fn(k, rank, |i, j| eigen.U()[(i, k - 1 - j)]);
-            return Some(normalised(&basis * &w, &image * &w));
+        basis.subcols_mut(k, block).copy_from(&fresh);
+        image.subcols_mut(k, block).copy_from(&fresh_image);
+        k += block;
+        let columns = gram.submatrix_mut(0, k - block, k, block);
+        let all = image.subcols(0, k).transpose();
+        matmul(columns, Accum::Replace, all, fresh_image.as_ref(), 1.0, Par::Seq);
+        if k < check_at {
+            continue;
         }
-        last = values;
+        check_at = k + (k / 4).max(block);
+        // The new columns are the upper triangle; eigenvalues are read from the upper one.
+        let square = gram.submatrix(0, 0, k, k);
+        let values = square.self_adjoint_eigenvalues(Side::Upper).ok()?;
+        let leading: Vec<f64> =
+            values.iter().rev().take(rank).map(|value| value.max(0.0).sqrt()).collect();
+        let moved = leading.iter().zip(&last).map(|(new, old)| new - old).fold(0.0, f64::max);
+        if !last.is_empty() && moved <= SETTLED * leading[0] {
+            let eigen = square.self_adjoint_eigen(Side::Upper).ok()?;
+            let w = Mat::from_fn(k, rank, |i, j| eigen.U()[(i, k - 1 - j)]);
+            return Some(normalised(basis.subcols(0, k) * &w, image.subcols(0, k) * &w));
+        }
+        last = leading;
     }
     None
 }
@@ -213,25 +207,11 @@ fn orthonormal(mut block: Mat<f64>, basis: MatRef<'_, f64>) -> Mat<f64> {
     for _ in 0..2 {
         if basis.ncols() > 0 {
             let shadow = basis.transpose() * &block;
-            matmul(
-                block.as_mut(),
-                Accum::Add,
-                basis,
-                shadow.as_ref(),
-                -1.0,
-                Par::Seq,
-            );
+            matmul(block.as_mut(), Accum::Add, basis, shadow.as_ref(), -1.0, Par::Seq);
         }
         block = block.qr().compute_thin_Q();
     }
     block
-}
-
-fn beside(a: &Mat<f64>, b: &Mat<f64>) -> Mat<f64> {
-    let k = a.ncols();
-    Mat::from_fn(b.nrows(), k + b.ncols(), |i, j| {
-        if j < k { a[(i, j)] } else { b[(i, j - k)] }
-    })
 }
 
 /// Fixed pseudo-random values in (−1, 1): splitmix64 (Steele, Lea & Flood, 2014).
@@ -263,12 +243,8 @@ mod tests {
         let dense = to_f64(a, m, n);
         let full = dense.thin_svd().unwrap();
         let s: Vec<f64> = full.S().column_vector().iter().copied().collect();
-        let value_error = found
-            .s
-            .iter()
-            .zip(&s)
-            .map(|(f, s)| (f - s).abs() / s)
-            .fold(0.0, f64::max);
+        let value_error =
+            found.s.iter().zip(&s).map(|(f, s)| (f - s).abs() / s).fold(0.0, f64::max);
         let (up, down) = found.factors(rank);
         let rest = &dense - to_f64(&up, m, rank) * to_f64(&down, rank, n);
         let best: f64 = s[rank..].iter().map(|s| s * s).sum::<f64>().sqrt();
@@ -320,9 +296,6 @@ mod tests {
     fn zero_matrix_and_not_a_number() {
         let svd = truncated_svd(&[0.0; 12], (3, 4), 2).unwrap();
         assert_eq!(svd.s, [0.0, 0.0]);
-        assert_eq!(
-            truncated_svd(&[f32::NAN; 12], (3, 4), 2).unwrap_err(),
-            NotFinite
-        );
+        assert_eq!(truncated_svd(&[f32::NAN; 12], (3, 4), 2).unwrap_err(), NotFinite);
     }
 }

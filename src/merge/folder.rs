@@ -45,24 +45,12 @@ pub(super) fn write(
 }
 
 fn folder_of(file: &BaseFile) -> PathBuf {
-    file.relative
-        .parent()
-        .map(Path::to_owned)
-        .unwrap_or_default()
+    file.relative.parent().map(Path::to_owned).unwrap_or_default()
 }
 
 /// Endings of files that hold weights in one form or another.
-const WEIGHTS: [&str; 9] = [
-    "safetensors",
-    "bin",
-    "pt",
-    "pth",
-    "ckpt",
-    "h5",
-    "msgpack",
-    "onnx",
-    "gguf",
-];
+const WEIGHTS: [&str; 9] =
+    ["safetensors", "bin", "pt", "pth", "ckpt", "h5", "msgpack", "onnx", "gguf"];
 
 /// Copies what is not weights; weights in other forms would be those of the base, and are left out
 /// beside weights that were written.
@@ -92,11 +80,7 @@ fn copy_rest(
             continue;
         }
         let target = out.join(&inside);
-        let ending = path
-            .extension()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let ending = path.extension().unwrap_or_default().to_string_lossy().into_owned();
         if written && WEIGHTS.contains(&ending.as_str()) {
             continue;
         }
@@ -135,20 +119,13 @@ fn write_index(
     size: u64,
 ) -> Result<(), MergeError> {
     let mut index = read_json(from)?;
-    if let Some(total) = index
-        .get_mut("metadata")
-        .and_then(|m| m.get_mut("total_size"))
-    {
+    if let Some(total) = index.get_mut("metadata").and_then(|m| m.get_mut("total_size")) {
         *total = Value::from(size);
     }
-    if let (Some(untied), Some(map)) = (
-        &plan.untied,
-        index.get_mut("weight_map").and_then(Value::as_object_mut),
-    ) {
-        let file = request.base.files[untied.file]
-            .relative
-            .to_string_lossy()
-            .into_owned();
+    if let (Some(untied), Some(map)) =
+        (&plan.untied, index.get_mut("weight_map").and_then(Value::as_object_mut))
+    {
+        let file = request.base.files[untied.file].relative.to_string_lossy().into_owned();
         map.insert(HEAD.to_owned(), Value::from(file));
     }
     write_json(to, &index)
@@ -185,7 +162,5 @@ fn write_config(
     if changed {
         return write_json(to, &config);
     }
-    fs::copy(from, to)
-        .map(drop)
-        .map_err(|e| TensorError::io(from, e).into())
+    fs::copy(from, to).map(drop).map_err(|e| TensorError::io(from, e).into())
 }

@@ -66,13 +66,7 @@ pub fn merge(request: &Request<'_>, progress: &(dyn Fn(u64) + Sync)) -> Result<R
             changes
         }
     };
-    Ok(Report::new(
-        request,
-        &fits,
-        &plan,
-        &changes,
-        start.elapsed(),
-    ))
+    Ok(Report::new(request, &fits, &plan, &changes, start.elapsed()))
 }
 
 /// Lays every adapter over the base; with `strict`, everything must fit.
@@ -81,11 +75,8 @@ fn fit_all<'a>(request: &Request<'a>) -> Result<Vec<Fit<'a>>, MergeError> {
     for input in request.adapters {
         let fit = fit(&input.adapter, request.base)?;
         if request.strict && !fit.unmatched.is_empty() {
-            let shown: Vec<String> = fit
-                .unmatched
-                .iter()
-                .map(|u| format!("{} ({})", u.module, u.reason))
-                .collect();
+            let shown: Vec<String> =
+                fit.unmatched.iter().map(|u| format!("{} ({})", u.module, u.reason)).collect();
             return Err(MergeError::Strict {
                 adapter: input.adapter.path.clone(),
                 count: shown.len(),
@@ -101,18 +92,11 @@ fn fit_all<'a>(request: &Request<'a>) -> Result<Vec<Fit<'a>>, MergeError> {
 fn check_out(request: &Request<'_>) -> Result<(), MergeError> {
     let out = request.out;
     let refuse = |problem: &'static str, hint: &'static str| {
-        Err(MergeError::Out {
-            path: out.to_owned(),
-            problem,
-            hint,
-        })
+        Err(MergeError::Out { path: out.to_owned(), problem, hint })
     };
     let real = |path: &Path| path.canonicalize().ok();
     if real(out).is_some() && real(out) == real(&request.base.path) {
-        return refuse(
-            "is the base itself",
-            "write to another place; the base is never changed",
-        );
+        return refuse("is the base itself", "write to another place; the base is never changed");
     }
     let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty());
     if parent.is_some_and(|parent| !parent.is_dir()) {

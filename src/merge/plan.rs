@@ -85,10 +85,7 @@ impl<'a> Plan<'a> {
         strength: f32,
         is_bias: bool,
     ) {
-        let changes = self
-            .tensors
-            .entry((slot.file, slot.key.clone()))
-            .or_default();
+        let changes = self.tensors.entry((slot.file, slot.key.clone())).or_default();
         add_to(changes, slot, target, (module, strength), is_bias);
     }
 
@@ -104,31 +101,16 @@ impl<'a> Plan<'a> {
         }
         let mut changes = Vec::new();
         for (target, module, strength) in head {
-            add_to(
-                &mut changes,
-                &target.weight,
-                target,
-                (module, *strength),
-                false,
-            );
+            add_to(&mut changes, &target.weight, target, (module, *strength), false);
         }
         let (file, embedding) = place;
-        self.untied = Some(Untied {
-            file,
-            embedding,
-            name: HEAD,
-            changes,
-        });
+        self.untied = Some(Untied { file, embedding, name: HEAD, changes });
         self.untie_config = true;
     }
 
     /// Components with changes.
     pub(super) fn components(&self) -> BTreeSet<Component> {
-        self.tensors
-            .values()
-            .flatten()
-            .map(|change| change.id.component)
-            .collect()
+        self.tensors.values().flatten().map(|change| change.id.component).collect()
     }
 }
 
@@ -139,19 +121,18 @@ fn add_to<'a>(
     module: (&'a Module, f32),
     is_bias: bool,
 ) {
-    match changes.iter_mut().find(|change| change.rows == slot.rows) {
-        Some(change) => change.modules.push(module),
-        None => {
-            changes.push(Change {
-                rows: slot.rows.clone(),
-                shape: slot.shape.clone(),
-                id: target.id.clone(),
-                is_bias,
-                transposed: target.transposed && !is_bias,
-                modules: vec![module],
-            });
-            changes.sort_by_key(|change| change.rows.start);
-        }
+    if let Some(change) = changes.iter_mut().find(|change| change.rows == slot.rows) {
+        change.modules.push(module);
+    } else {
+        changes.push(Change {
+            rows: slot.rows.clone(),
+            shape: slot.shape.clone(),
+            id: target.id.clone(),
+            is_bias,
+            transposed: target.transposed && !is_bias,
+            modules: vec![module],
+        });
+        changes.sort_by_key(|change| change.rows.start);
     }
 }
 
@@ -166,10 +147,7 @@ impl Change<'_> {
             } else {
                 RowDelta::new(module, &self.shape, self.transposed, *strength)
             };
-            let misfit = |source| MergeError::Misfit {
-                module: module.key.clone(),
-                source,
-            };
+            let misfit = |source| MergeError::Misfit { module: module.key.clone(), source };
             deltas.extend(delta.map_err(misfit)?);
         }
         Ok(RowDelta::stacked(deltas))

@@ -81,12 +81,8 @@ impl Report {
         changes: &[TensorEffect],
         time: Duration,
     ) -> Self {
-        let tensors: usize = request
-            .base
-            .files
-            .iter()
-            .map(|file| file.file.entries().count())
-            .sum();
+        let tensors: usize =
+            request.base.files.iter().map(|file| file.file.entries().count()).sum();
         let merged = plan.tensors.len();
         let mut total = Effect::default();
         let mut blocks: BTreeMap<(Component, String), Effect> = BTreeMap::new();
@@ -104,7 +100,7 @@ impl Report {
                 lost: effect.lost_share(),
             })
             .collect();
-        blocks.sort_by(|a, b| natural(&a.block).cmp(&natural(&b.block)));
+        blocks.sort_by_key(|a| natural(&a.block));
         blocks.sort_by_key(|change| change.component);
         Self {
             out: request.out.to_owned(),
@@ -117,11 +113,7 @@ impl Report {
             blocks,
             relative_change: total.relative(),
             lost: total.lost_share(),
-            no_effect: request
-                .adapters
-                .iter()
-                .flat_map(|a| a.adapter.without_effect())
-                .collect(),
+            no_effect: request.adapters.iter().flat_map(|a| a.adapter.without_effect()).collect(),
             notes: notes(request, fits, plan),
             bytes: request.base.size(),
             seconds: time.as_secs_f64(),
@@ -131,19 +123,11 @@ impl Report {
 
 impl Effect {
     fn relative(&self) -> f64 {
-        if self.weight > 0.0 {
-            (self.delta / self.weight).sqrt()
-        } else {
-            0.0
-        }
+        if self.weight > 0.0 { (self.delta / self.weight).sqrt() } else { 0.0 }
     }
 
     fn lost_share(&self) -> f64 {
-        if self.touched > 0 {
-            self.lost as f64 / self.touched as f64
-        } else {
-            0.0
-        }
+        if self.touched > 0 { self.lost as f64 / self.touched as f64 } else { 0.0 }
     }
 }
 
@@ -165,12 +149,7 @@ fn coverage(fits: &[Fit<'_>]) -> Vec<Coverage> {
         *sum = (sum.0 + matched, sum.1 + of);
     }
     all.into_iter()
-        .map(|((component, kind), (matched, of))| Coverage {
-            component,
-            kind,
-            matched,
-            of,
-        })
+        .map(|((component, kind), (matched, of))| Coverage { component, kind, matched, of })
         .collect()
 }
 

@@ -29,6 +29,9 @@ impl Effect {
     }
 }
 
+/// Takes bytes of the output and their offset in the tensor.
+pub(super) type Put<'a> = &'a mut dyn FnMut(&[u8], u64) -> Result<(), MergeError>;
+
 /// Elements that are worked on at once: three f32 buffers of them stay in the second-level cache.
 const BLOCK: usize = 1 << 16;
 
@@ -55,7 +58,7 @@ impl Conversion<'_> {
     pub(super) fn run(
         &self,
         changes: &[Change<'_>],
-        put: &mut dyn FnMut(&[u8], u64) -> Result<(), MergeError>,
+        put: Put<'_>,
     ) -> Result<Vec<Effect>, MergeError> {
         let rows = self.source.len() / self.from.size() / self.columns.max(1);
         let mut buffers = Buffers::default();
@@ -73,8 +76,7 @@ impl Conversion<'_> {
     fn blocks(&self, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
         let step = (BLOCK / self.columns.max(1)).max(1);
         let end = rows.end;
-        rows.step_by(step)
-            .map(move |start| start..(start + step).min(end))
+        rows.step_by(step).map(move |start| start..(start + step).min(end))
     }
 
     fn bytes_of(&self, rows: &Range<usize>) -> &[u8] {
@@ -96,7 +98,7 @@ impl Conversion<'_> {
         &self,
         rows: Range<usize>,
         buffers: &mut Buffers,
-        put: &mut dyn FnMut(&[u8], u64) -> Result<(), MergeError>,
+        put: Put<'_>,
     ) -> Result<(), MergeError> {
         if self.from == self.to {
             return if rows.is_empty() {
@@ -117,7 +119,7 @@ impl Conversion<'_> {
         &self,
         change: &Change<'_>,
         buffers: &mut Buffers,
-        put: &mut dyn FnMut(&[u8], u64) -> Result<(), MergeError>,
+        put: Put<'_>,
     ) -> Result<Effect, MergeError> {
         let first = change.rows.start;
         let mut deltas = change.prepare()?;
@@ -143,24 +145,13 @@ impl Conversion<'_> {
         inside: &Range<usize>,
         buffers: &mut Buffers,
     ) -> Result<Effect, MergeError> {
-        let Buffers {
-            base,
-            sum,
-            bytes,
-            plain,
-        } = buffers;
+        let Buffers { base, sum, bytes, plain } = buffers;
         self.decode(block, base);
         sum.clear();
         sum.resize(base.len(), 0.0);
         for delta in deltas {
             delta.add_rows(inside.clone(), base, sum);
         }
-        let mut effect = Effect {
-            delta: square_sum(sum),
-            weight: square_sum(base),
-            touched: sum.iter().filter(|d| **d != 0.0).count() as u64,
-            lost: 0,
-        };
         // What the base's rows are in the output's type, to tell which updates rounding loses.
         let before: &[u8] = if self.from == self.to {
             self.bytes_of(block)
@@ -170,11 +161,7 @@ impl Conversion<'_> {
             plain
         };
         // `sum` becomes W', `base` keeps ΔW, so that no fourth buffer is needed.
-        for (w, d) in base.iter_mut().zip(sum.iter_mut()) {
-            let merged = *w + *d;
-            *w = *d;
-            *d = merged;
-        }
+        let mut effect = add_in_place(base, sum);
         self.encode(sum, bytes)?;
         effect.lost = match self.to.size() {
             2 => unchanged::<2>(before, bytes, base),
@@ -196,10 +183,7 @@ impl Conversion<'_> {
             Float::F32 => "F32",
             Float::F64 => "F64",
         };
-        Err(MergeError::Overflow {
-            tensor: self.name.to_owned(),
-            dtype,
-        })
+        Err(MergeError::Overflow { tensor: self.name.to_owned(), dtype })
     }
 }
 
@@ -211,15 +195,8 @@ fn overflows(values: &[f32], float: Float) -> bool {
         Float::F32 | Float::F64 => return false,
     };
     let limit = limit.to_bits();
-    let largest = values
-        .iter()
-        .map(|x| x.to_bits() & 0x7fff_ffff)
-        .max()
-        .unwrap_or(0);
-    largest >= limit
-        && values
-            .iter()
-            .any(|x| x.is_finite() && x.to_bits() & 0x7fff_ffff >= limit)
+    let largest = values.iter().map(|x| x.to_bits() & 0x7fff_ffff).max().unwrap_or(0);
+    largest >= limit && values.iter().any(|x| x.is_finite() && x.to_bits() & 0x7fff_ffff >= limit)
 }
 
 /// Elements whose bytes are the same although their change is not zero.
@@ -228,28 +205,47 @@ fn unchanged<const N: usize>(before: &[u8], after: &[u8], change: &[f32]) -> u64
     let (after, _) = after.as_chunks::<N>();
     let mut count = 0u64;
     for ((b, a), d) in before.iter().zip(after).zip(change) {
-        count += u64::from((b == a) & (*d != 0.0));
+        count += u64::from((b == a) && (*d != 0.0));
     }
     count
 }
 
-/// Sum of squares, in f32 over short runs and f64 over the runs.
-fn square_sum(values: &[f32]) -> f64 {
+/// Turns `base` W and `sum` ΔW into ΔW and W + ΔW, and measures both on the way.
+///
+/// One pass, in lanes that the compiler keeps in vector registers; squares are summed in f32 over
+/// short runs and in f64 over the runs.
+fn add_in_place(base: &mut [f32], sum: &mut [f32]) -> Effect {
     const LANES: usize = 16;
-    values
-        .chunks(1024)
-        .map(|run| {
-            let mut lanes = [0.0f32; LANES];
-            let (full, rest) = run.as_chunks::<LANES>();
-            for chunk in full {
-                for (lane, x) in lanes.iter_mut().zip(chunk) {
-                    *lane += x * x;
-                }
+    const RUN: usize = 1024;
+    let mut effect = Effect::default();
+    for (base, sum) in base.chunks_mut(RUN).zip(sum.chunks_mut(RUN)) {
+        let (mut deltas, mut weights) = ([0.0f32; LANES], [0.0f32; LANES]);
+        let mut touched = [0u32; LANES];
+        let (full_base, rest_base) = base.as_chunks_mut::<LANES>();
+        let (full_sum, rest_sum) = sum.as_chunks_mut::<LANES>();
+        for (base, sum) in full_base.iter_mut().zip(full_sum) {
+            for lane in 0..LANES {
+                let (w, d) = (base[lane], sum[lane]);
+                deltas[lane] += d * d;
+                weights[lane] += w * w;
+                touched[lane] += u32::from(d != 0.0);
+                base[lane] = d;
+                sum[lane] = w + d;
             }
-            let rest: f32 = rest.iter().map(|x| x * x).sum();
-            f64::from(rest) + lanes.iter().map(|x| f64::from(*x)).sum::<f64>()
-        })
-        .sum()
+        }
+        for (lane, (base, sum)) in rest_base.iter_mut().zip(rest_sum).enumerate() {
+            let (w, d) = (*base, *sum);
+            deltas[lane] += d * d;
+            weights[lane] += w * w;
+            touched[lane] += u32::from(d != 0.0);
+            *base = d;
+            *sum = w + d;
+        }
+        effect.delta += deltas.iter().map(|x| f64::from(*x)).sum::<f64>();
+        effect.weight += weights.iter().map(|x| f64::from(*x)).sum::<f64>();
+        effect.touched += touched.iter().map(|n| u64::from(*n)).sum::<u64>();
+    }
+    effect
 }
 
 #[cfg(test)]
@@ -265,11 +261,19 @@ mod tests {
     }
 
     #[test]
-    fn square_sum_of_odd_lengths() {
+    fn measures_of_odd_lengths() {
         for length in [0, 1, 15, 16, 17, 1024, 5000] {
-            let values: Vec<f32> = (0..length).map(|i| (i % 7) as f32).collect();
-            let exact: f64 = values.iter().map(|x| f64::from(*x).powi(2)).sum();
-            assert!((square_sum(&values) - exact).abs() < 1e-9, "{length}");
+            let mut base: Vec<f32> = (0..length).map(|i| (i % 7) as f32).collect();
+            let mut sum: Vec<f32> = (0..length).map(|i| (i % 3) as f32).collect();
+            let squares = |v: &[f32]| v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+            let (weight, delta) = (squares(&base), squares(&sum));
+            let merged: Vec<f32> = base.iter().zip(&sum).map(|(w, d)| w + d).collect();
+            let changes = sum.clone();
+            let effect = add_in_place(&mut base, &mut sum);
+            assert!((effect.weight - weight).abs() < 1e-9, "{length}");
+            assert!((effect.delta - delta).abs() < 1e-9, "{length}");
+            assert_eq!(effect.touched, changes.iter().filter(|d| **d != 0.0).count() as u64);
+            assert_eq!((base, sum), (changes, merged));
         }
     }
 }

@@ -33,11 +33,7 @@ pub(super) struct Job<'a> {
 /// A part of the output that one thread makes.
 enum Piece<'a> {
     /// Neighbouring tensors that stay as they are, or a part of them.
-    Copy {
-        start: u64,
-        offset: u64,
-        length: u64,
-    },
+    Copy { start: u64, offset: u64, length: u64 },
     /// A tensor that changes, or only its type does.
     Convert {
         name: String,
@@ -65,39 +61,23 @@ impl<'a> Job<'a> {
             _ => dtype,
         };
         let untied = plan.untied.as_ref().filter(|untied| untied.file == index);
-        let mut entries: Vec<(&str, &str, Dtype, &[usize])> = source
-            .file
-            .entries()
-            .map(|(name, dtype, shape)| (name, name, dtype, shape))
-            .collect();
+        let mut entries: Vec<(&str, &str, Dtype, &[usize])> =
+            source.file.entries().map(|(name, dtype, shape)| (name, name, dtype, shape)).collect();
         if let Some(untied) = untied {
-            let embedding = entries
-                .iter()
-                .find(|(name, ..)| *name == untied.embedding)
-                .copied();
+            let embedding = entries.iter().find(|(name, ..)| *name == untied.embedding).copied();
             entries
                 .extend(embedding.map(|(_, key, dtype, shape)| (untied.name, key, dtype, shape)));
         }
         let layout = Layout::new(
-            entries
-                .iter()
-                .map(|(name, _, dtype, shape)| (*name, retype(*dtype), *shape)),
+            entries.iter().map(|(name, _, dtype, shape)| (*name, retype(*dtype), *shape)),
             metadata,
         )
         .map_err(|e| TensorError::io(out, e.into()))?;
-        let mut job = Self {
-            source,
-            out: out.to_owned(),
-            layout,
-            pieces: Vec::new(),
-        };
+        let mut job = Self { source, out: out.to_owned(), layout, pieces: Vec::new() };
         for (i, (name, key, dtype, _)) in entries.iter().enumerate() {
             let changes: &[Change<'_>] = match untied.filter(|untied| untied.name == *name) {
                 Some(untied) => &untied.changes,
-                None => plan
-                    .tensors
-                    .get(&(index, (*name).to_owned()))
-                    .map_or(&[], Vec::as_slice),
+                None => plan.tensors.get(&(index, (*name).to_owned())).map_or(&[], Vec::as_slice),
             };
             job.add(i, (name, key), (*dtype, retype(*dtype)), changes)?;
         }
@@ -118,11 +98,7 @@ impl<'a> Job<'a> {
         };
         if changes.is_empty() && from == to {
             let start = source.start as u64;
-            if let Some(Piece::Copy {
-                start: s,
-                offset,
-                length,
-            }) = self.pieces.last_mut()
+            if let Some(Piece::Copy { start: s, offset, length }) = self.pieces.last_mut()
                 && *s + *length == start
                 && *offset + *length == range.start
                 && *length < COPY
@@ -130,11 +106,7 @@ impl<'a> Job<'a> {
                 *length += source.len() as u64;
             } else {
                 let length = source.len() as u64;
-                self.pieces.push(Piece::Copy {
-                    start,
-                    offset: range.start,
-                    length,
-                });
+                self.pieces.push(Piece::Copy { start, offset: range.start, length });
             }
             return Ok(());
         }
@@ -144,13 +116,7 @@ impl<'a> Job<'a> {
         };
         let dtypes = (float(from)?, float(to)?);
         let (name, key) = (name.to_owned(), key.to_owned());
-        self.pieces.push(Piece::Convert {
-            name,
-            key,
-            dtypes,
-            changes,
-            offset: range.start,
-        });
+        self.pieces.push(Piece::Convert { name, key, dtypes, changes, offset: range.start });
         Ok(())
     }
 
@@ -185,22 +151,12 @@ impl<'a> Job<'a> {
     ) -> Result<Vec<TensorEffect>, MergeError> {
         let io = |e| MergeError::from(TensorError::io(&self.out, e));
         match piece {
-            Piece::Copy {
-                start,
-                offset,
-                length,
-            } => {
+            Piece::Copy { start, offset, length } => {
                 self.copy(file, *start, *offset, *length).map_err(io)?;
                 progress(*length);
                 Ok(Vec::new())
             }
-            Piece::Convert {
-                name,
-                key,
-                dtypes,
-                changes,
-                offset,
-            } => {
+            Piece::Convert { name, key, dtypes, changes, offset } => {
                 let Some(tensor) = self.source.file.get(key) else {
                     return Ok(Vec::new());
                 };
@@ -217,12 +173,7 @@ impl<'a> Job<'a> {
                     Ok(())
                 })?;
                 let named = changes.iter().zip(effects);
-                Ok(named
-                    .map(|(c, effect)| TensorEffect {
-                        id: c.id.clone(),
-                        effect,
-                    })
-                    .collect())
+                Ok(named.map(|(c, effect)| TensorEffect { id: c.id.clone(), effect }).collect())
             }
         }
     }
@@ -234,9 +185,7 @@ impl<'a> Job<'a> {
             Some(from) => copy_range(from, start, to, offset, length)?,
             None => 0,
         };
-        let bytes = source
-            .bytes()
-            .get(usize::try_from(start + done).unwrap_or(usize::MAX)..);
+        let bytes = source.bytes().get(usize::try_from(start + done).unwrap_or(usize::MAX)..);
         let rest = usize::try_from(length - done).unwrap_or(usize::MAX);
         match bytes.and_then(|bytes| bytes.get(..rest)) {
             Some(bytes) => write_at(to, bytes, offset + done),

@@ -62,10 +62,7 @@ pub fn fit<'a>(adapter: &'a Adapter, base: &'a Base) -> Result<Fit<'a>, WrongBas
     };
     let mut conflicts = Vec::new();
     for module in adapter.modules.values() {
-        let (found, all) = fit
-            .coverage
-            .entry((module.id.component, module.kind()))
-            .or_default();
+        let (found, all) = fit.coverage.entry((module.id.component, module.kind())).or_default();
         *all += 1;
         let reason = match place(module, &base.table, &rename) {
             Place::Found(target) => {
@@ -79,15 +76,12 @@ pub fn fit<'a>(adapter: &'a Adapter, base: &'a Base) -> Result<Fit<'a>, WrongBas
                 problem
             }
         };
-        fit.unmatched.push(Unmatched {
-            module: module.key.clone(),
-            reason,
-        });
+        fit.unmatched.push(Unmatched { module: module.key.clone(), reason });
     }
-    let unread = adapter.unread.iter().map(|key| Unmatched {
-        module: key.clone(),
-        reason: "not a key of an adapter".to_owned(),
-    });
+    let unread = adapter
+        .unread
+        .iter()
+        .map(|key| Unmatched { module: key.clone(), reason: "not a key of an adapter".to_owned() });
     fit.unmatched.extend(unread);
     let known = fit.matched.len() + conflicts.len();
     if fit.matched.is_empty() || conflicts.len() * 10 >= known {
@@ -104,10 +98,7 @@ fn wrong_base(adapter: &Adapter, base: &Base, fit: &Fit<'_>, conflicts: &[String
     let matched = fit.matched.len();
     let problem = if conflicts.is_empty() {
         let names: Vec<&str> = fit.unmatched.iter().map(|u| u.module.as_str()).collect();
-        format!(
-            "none of its {total} modules is there ({})",
-            first_few(&names)
-        )
+        format!("none of its {total} modules is there ({})", first_few(&names))
     } else {
         let (n, shown) = (conflicts.len(), first_few(conflicts));
         format!("{n} of its {total} modules have another shape there, {matched} fit ({shown})")
@@ -123,10 +114,7 @@ fn wrong_base(adapter: &Adapter, base: &Base, fit: &Fit<'_>, conflicts: &[String
 /// PEFT records the class it was trained on when no task type was given.
 fn class_note(adapter: &Adapter, base: &Base) -> Option<String> {
     let fields = &adapter.config.as_ref()?.fields;
-    let trained = fields
-        .get("auto_mapping")?
-        .get("base_model_class")?
-        .as_str()?;
+    let trained = fields.get("auto_mapping")?.get("base_model_class")?.as_str()?;
     let config = base.configs.get(&Component::Language)?;
     let class = config["architectures"][0].as_str()?;
     (trained != class)
@@ -145,17 +133,10 @@ fn place<'a>(module: &Module, table: &'a Table, rename: &Rename) -> Place<'a> {
     };
     if let Some((rows, columns)) = module.extent() {
         let shape = &target.weight.shape;
-        let stored = (
-            shape.first().copied().unwrap_or(1),
-            shape.iter().skip(1).product::<usize>(),
-        );
+        let stored = (shape.first().copied().unwrap_or(1), shape.iter().skip(1).product::<usize>());
         let low_rank = matches!(module.weight, Some(Delta::LowRank { .. }));
         let flipped = target.transposed != (module.transposed && low_rank);
-        let expected = if flipped {
-            (stored.1, stored.0)
-        } else {
-            stored
-        };
+        let expected = if flipped { (stored.1, stored.0) } else { stored };
         if expected != (rows, columns) {
             return Place::OtherShape(format!(
                 "made for {rows} × {columns}, the base's weight is {} × {}",
@@ -188,16 +169,10 @@ const LEVELS: [&str; 6] = [
 impl Rename {
     /// The change of prefix under which most modules are found; none if that does as well.
     fn best(adapter: &Adapter, table: &Table) -> Self {
-        let ids: Vec<&ModuleId> = adapter
-            .modules
-            .keys()
-            .filter(|id| id.component == Component::Language)
-            .collect();
-        let count = |rename: &Self| {
-            ids.iter()
-                .filter(|id| table.get(&rename.apply(id)).is_some())
-                .count()
-        };
+        let ids: Vec<&ModuleId> =
+            adapter.modules.keys().filter(|id| id.component == Component::Language).collect();
+        let count =
+            |rename: &Self| ids.iter().filter(|id| table.get(&rename.apply(id)).is_some()).count();
         let mut best = Self::default();
         let mut most = count(&best);
         for strip in LEVELS {

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::error::BaseError;
 use super::source::{Base, BaseFile, Shape};
 use crate::adapter::{Component, ModuleId, ldm};
 
@@ -70,19 +69,13 @@ impl Table {
 
     /// The components that have modules.
     pub fn components(&self) -> BTreeSet<Component> {
-        self.targets
-            .keys()
-            .map(|(component, _)| *component)
-            .collect()
+        self.targets.keys().map(|(component, _)| *component).collect()
     }
 
     pub(super) fn describe_stable_diffusion(&self) -> String {
         let width = |component: Component, end: &str| {
             let of = |t: &&Target| t.id.component == component && t.id.path.ends_with(end);
-            self.targets
-                .values()
-                .find(of)
-                .and_then(|t| t.weight.shape.get(1).copied())
+            self.targets.values().find(of).and_then(|t| t.weight.shape.get(1).copied())
         };
         let context = width(Component::Unet, "attn2.to_k");
         let text = width(Component::TextEncoder, "self_attn.q_proj");
@@ -111,13 +104,12 @@ impl Table {
     }
 
     fn insert(&mut self, target: Target) {
-        self.targets
-            .insert((target.id.component, target.id.flat()), target);
+        self.targets.insert((target.id.component, target.id.flat()), target);
     }
 }
 
 /// Builds the table of a base whose files are open.
-pub(super) fn table(base: &Base) -> Result<Table, BaseError> {
+pub(super) fn table(base: &Base) -> Table {
     let mut table = Table::default();
     for (index, file) in base.files.iter().enumerate() {
         match file.component {
@@ -131,13 +123,11 @@ pub(super) fn table(base: &Base) -> Result<Table, BaseError> {
     }
     let unet = base.configs.get(&Component::Unet);
     let layers = unet.and_then(|config| config["layers_per_block"].as_u64());
-    let layers = layers.map_or(ldm::LAYERS_PER_BLOCK, |n| {
-        usize::try_from(n).unwrap_or(1).min(99)
-    });
+    let layers = layers.map_or(ldm::LAYERS_PER_BLOCK, |n| usize::try_from(n).unwrap_or(1).min(99));
     if table.original.is_empty() {
         name_original(&mut table, layers);
     }
-    Ok(table)
+    table
 }
 
 /// Modules of a model in its library's own names.
@@ -151,20 +141,12 @@ fn add_plain(table: &mut Table, index: usize, file: &BaseFile, component: Compon
 }
 
 fn add(table: &mut Table, index: usize, file: &BaseFile, id: ModuleId, key: &str) {
-    let bias = key
-        .strip_suffix(".weight")
-        .map(|path| format!("{path}.bias"));
+    let bias = key.strip_suffix(".weight").map(|path| format!("{path}.bias"));
     let Some(weight) = slot(index, file, key, None) else {
         return;
     };
     let bias = bias.and_then(|key| slot(index, file, &key, None));
-    table.insert(Target {
-        id,
-        weight,
-        bias,
-        transposed: false,
-        tied: false,
-    });
+    table.insert(Target { id, weight, bias, transposed: false, tied: false });
 }
 
 fn slot(index: usize, file: &BaseFile, key: &str, third: Option<usize>) -> Option<Slot> {
@@ -179,12 +161,7 @@ fn slot(index: usize, file: &BaseFile, key: &str, third: Option<usize>) -> Optio
     if let Some(first) = shape.first_mut() {
         *first = rows.len();
     }
-    Some(Slot {
-        file: index,
-        key: key.to_owned(),
-        rows,
-        shape,
-    })
+    Some(Slot { file: index, key: key.to_owned(), rows, shape })
 }
 
 /// A sharded model may keep a weight and its bias in two files.
@@ -205,9 +182,7 @@ fn attach_biases_of_other_shards(base: &Base, table: &mut Table) {
         let key = format!("{path}.bias");
         let component = base.files[target.weight.file].component;
         target.bias = base.files.iter().enumerate().find_map(|(index, file)| {
-            (file.component == component)
-                .then(|| slot(index, file, &key, None))
-                .flatten()
+            (file.component == component).then(|| slot(index, file, &key, None)).flatten()
         });
     }
 }
@@ -224,55 +199,21 @@ fn add_tied_head(base: &Base, table: &mut Table) {
     }
     let embedding = ["embed_tokens", "wte", "word_embeddings"];
     let embedding = table.targets.values().find(|target| {
-        target
-            .id
-            .path
-            .rsplit('.')
-            .next()
-            .is_some_and(|leaf| embedding.contains(&leaf))
+        target.id.path.rsplit('.').next().is_some_and(|leaf| embedding.contains(&leaf))
     });
     if let Some(embedding) = embedding.filter(|_| tied).cloned() {
-        table.insert(Target {
-            id: head,
-            bias: None,
-            tied: true,
-            ..embedding
-        });
+        table.insert(Target { id: head, bias: None, tied: true, ..embedding });
     }
 }
 
 /// Prefixes of the original layout, the longest first where one starts another.
 const SINGLE_FILE: [(&str, Component, Names); 6] = [
-    (
-        "model.diffusion_model.",
-        Component::Unet,
-        Names::OriginalUnet,
-    ),
-    (
-        "cond_stage_model.transformer.",
-        Component::TextEncoder,
-        Names::Transformers,
-    ),
-    (
-        "cond_stage_model.model.",
-        Component::TextEncoder,
-        Names::OpenClip,
-    ),
-    (
-        "conditioner.embedders.0.transformer.",
-        Component::TextEncoder,
-        Names::Transformers,
-    ),
-    (
-        "conditioner.embedders.0.model.",
-        Component::TextEncoder,
-        Names::OpenClip,
-    ),
-    (
-        "conditioner.embedders.1.model.",
-        Component::TextEncoder2,
-        Names::OpenClip,
-    ),
+    ("model.diffusion_model.", Component::Unet, Names::OriginalUnet),
+    ("cond_stage_model.transformer.", Component::TextEncoder, Names::Transformers),
+    ("cond_stage_model.model.", Component::TextEncoder, Names::OpenClip),
+    ("conditioner.embedders.0.transformer.", Component::TextEncoder, Names::Transformers),
+    ("conditioner.embedders.0.model.", Component::TextEncoder, Names::OpenClip),
+    ("conditioner.embedders.1.model.", Component::TextEncoder2, Names::OpenClip),
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -348,21 +289,12 @@ fn add_open_clip(
     {
         let bias_key = key.replace("in_proj_weight", "in_proj_bias");
         for (third, name) in ["q_proj", "k_proj", "v_proj"].into_iter().enumerate() {
-            let id = ModuleId::new(
-                component,
-                &format!("encoder.layers.{layer}.self_attn.{name}"),
-            );
+            let id = ModuleId::new(component, &format!("encoder.layers.{layer}.self_attn.{name}"));
             let Some(weight) = slot(index, file, key, Some(third)) else {
                 continue;
             };
             let bias = slot(index, file, &bias_key, Some(third));
-            table.insert(Target {
-                id,
-                weight,
-                bias,
-                transposed: false,
-                tied: false,
-            });
+            table.insert(Target { id, weight, bias, transposed: false, tied: false });
         }
         return;
     }
@@ -370,19 +302,11 @@ fn add_open_clip(
         // Stored for `x @ P`, so it is the transpose of a linear layer's weight.
         if let Some(weight) = slot(index, file, key, None) {
             let id = ModuleId::new(component, "text_projection");
-            table.insert(Target {
-                id,
-                weight,
-                bias: None,
-                transposed: true,
-                tied: false,
-            });
+            table.insert(Target { id, weight, bias: None, transposed: true, tied: false });
         }
         return;
     }
-    let path = inner
-        .strip_suffix(".weight")
-        .and_then(ldm::open_clip_to_transformers);
+    let path = inner.strip_suffix(".weight").and_then(ldm::open_clip_to_transformers);
     if let Some(path) = path {
         add(table, index, file, ModuleId::new(component, &path), key);
     }
@@ -417,9 +341,7 @@ fn name_original(table: &mut Table, layers: usize) {
         .collect();
     for path in paths {
         if let Some(original) = ldm::unet_to_ldm(&path, layers, |b| attention.contains(&b)) {
-            table
-                .original
-                .insert(original.replace('.', "_"), path.replace('.', "_"));
+            table.original.insert(original.replace('.', "_"), path.replace('.', "_"));
         }
     }
 }

@@ -48,21 +48,14 @@ pub struct Base {
     pub table: Table,
 }
 
-const COMPONENTS: [Component; 3] = [
-    Component::Unet,
-    Component::TextEncoder,
-    Component::TextEncoder2,
-];
+const COMPONENTS: [Component; 3] =
+    [Component::Unet, Component::TextEncoder, Component::TextEncoder2];
 
 impl Base {
     /// Opens a folder or a single file.
     pub fn open(path: &Path) -> Result<Self, BaseError> {
-        let mut base = if path.is_dir() {
-            open_folder(path)?
-        } else {
-            open_file(path)?
-        };
-        base.table = layout::table(&base)?;
+        let mut base = if path.is_dir() { open_folder(path)? } else { open_file(path)? };
+        base.table = layout::table(&base);
         if base.table.is_empty() {
             return Err(not_a_base(
                 path,
@@ -77,9 +70,7 @@ impl Base {
         let Some(config) = self.configs.get(&Component::Language) else {
             return self.table.describe_stable_diffusion();
         };
-        let name = config["architectures"][0]
-            .as_str()
-            .or(config["model_type"].as_str());
+        let name = config["architectures"][0].as_str().or(config["model_type"].as_str());
         let facts: Vec<String> = [
             ("hidden size", &config["hidden_size"]),
             ("hidden size", &config["n_embd"]),
@@ -89,19 +80,12 @@ impl Base {
         .iter()
         .filter_map(|(what, value)| Some(format!("{what} {}", value.as_u64()?)))
         .collect();
-        format!(
-            "{} ({})",
-            name.unwrap_or("a language model"),
-            facts.join(", ")
-        )
+        format!("{} ({})", name.unwrap_or("a language model"), facts.join(", "))
     }
 
     /// Total size of its weights in bytes.
     pub fn size(&self) -> u64 {
-        self.files
-            .iter()
-            .map(|file| file.file.bytes().len() as u64)
-            .sum()
+        self.files.iter().map(|file| file.file.bytes().len() as u64).sum()
     }
 }
 
@@ -128,11 +112,7 @@ fn open_file(path: &Path) -> Result<Base, BaseError> {
     Ok(Base {
         path: path.to_owned(),
         shape: Shape::File,
-        files: vec![BaseFile {
-            relative: PathBuf::new(),
-            component: None,
-            file,
-        }],
+        files: vec![BaseFile { relative: PathBuf::new(), component: None, file }],
         configs: BTreeMap::new(),
         table: Table::default(),
     })
@@ -193,9 +173,7 @@ fn open_model(
 }
 
 fn component_of(config: &Value) -> Component {
-    let class = config["_class_name"]
-        .as_str()
-        .or(config["architectures"][0].as_str());
+    let class = config["_class_name"].as_str().or(config["architectures"][0].as_str());
     match class.unwrap_or_default() {
         "UNet2DConditionModel" => Component::Unet,
         name if name.starts_with("CLIPText") => Component::TextEncoder,
@@ -241,9 +219,7 @@ fn shards(folder: &Path, index: &str) -> Result<Vec<String>, BaseError> {
         .ok_or_else(|| not_a_base(&path, "has no `weight_map`".to_owned()))?;
     let mut names = BTreeSet::new();
     for (tensor, file) in map {
-        let name = file
-            .as_str()
-            .filter(|name| !name.contains(['/', '\\']) && *name != "..");
+        let name = file.as_str().filter(|name| !name.contains(['/', '\\']) && *name != "..");
         let Some(name) = name else {
             let problem =
                 format!("`weight_map` sends `{tensor}` to {file}, which is not a file name");

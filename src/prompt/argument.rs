@@ -49,35 +49,15 @@ impl<'s, 'l> Arguments<'s, 'l> {
         let key = key.trim_end_matches(is_space);
         let value = value.trim_matches(is_space);
         let repeated = match key {
-            "te" => self
-                .text_encoder
-                .replace(strength(value, value_span, self.locator)?)
-                .is_some(),
-            "unet" => self
-                .unet
-                .replace(strength(value, value_span, self.locator)?)
-                .is_some(),
-            "dyn" => self
-                .dyn_rank
-                .replace(rank(value, value_span, self.locator)?)
-                .is_some(),
+            "te" => self.text_encoder.replace(strength(value, value_span, self.locator)?).is_some(),
+            "unet" => self.unet.replace(strength(value, value_span, self.locator)?).is_some(),
+            "dyn" => self.dyn_rank.replace(rank(value, value_span, self.locator)?).is_some(),
             _ => {
                 let hint = unknown_argument_hint(key, self.positional.is_empty());
-                return Err(PromptError::UnknownArgument {
-                    name: quoted(key),
-                    hint,
-                    at,
-                });
+                return Err(PromptError::UnknownArgument { name: quoted(key), hint, at });
             }
         };
-        if repeated {
-            Err(PromptError::RepeatedArgument {
-                name: quoted(key),
-                at,
-            })
-        } else {
-            Ok(())
-        }
+        if repeated { Err(PromptError::RepeatedArgument { name: quoted(key), at }) } else { Ok(()) }
     }
 
     fn finish(self) -> Result<AdapterTag, PromptError> {
@@ -87,21 +67,16 @@ impl<'s, 'l> Arguments<'s, 'l> {
             other => other,
         };
         let Some((name, name_span)) = name else {
-            return Err(PromptError::EmptyName {
-                at: self.locator.place(self.found.span()),
-            });
+            return Err(PromptError::EmptyName { at: self.locator.place(self.found.span()) });
         };
         check_name(name, name_span, self.locator)?;
         let mut next_strength = || {
             let next = positional.next();
-            next.map(|(value, span)| strength(value, span, self.locator))
-                .transpose()
+            next.map(|(value, span)| strength(value, span, self.locator)).transpose()
         };
         let (first, second) = (next_strength()?, next_strength()?);
-        let third = positional
-            .next()
-            .map(|(value, span)| rank(value, span, self.locator))
-            .transpose()?;
+        let third =
+            positional.next().map(|(value, span)| rank(value, span, self.locator)).transpose()?;
         if let Some((value, span)) = positional.next() {
             return Err(PromptError::TooManyArguments {
                 value: quoted(value),
@@ -147,16 +122,10 @@ fn strength(value: &str, span: Span, locator: &Locator<'_>) -> Result<f64, Promp
             _ if value.contains(',') => "use one number, with a point for decimals, as in `0.8`",
             _ => "use a number, as in `<lora:NAME:0.8>`",
         };
-        return Err(PromptError::BadStrength {
-            value: quoted(value),
-            hint,
-            at,
-        });
+        return Err(PromptError::BadStrength { value: quoted(value), hint, at });
     };
-    check_strength(number, at).map_err(|_| PromptError::StrengthOutOfRange {
-        value: quoted(value),
-        at,
-    })
+    check_strength(number, at)
+        .map_err(|_| PromptError::StrengthOutOfRange { value: quoted(value), at })
 }
 
 /// Gives the strength back where it is one that can be used.
@@ -164,18 +133,12 @@ pub(super) fn check_strength(strength: f64, at: Place) -> Result<f64, PromptErro
     if strength.abs() <= MAX_STRENGTH {
         Ok(strength)
     } else {
-        Err(PromptError::StrengthOutOfRange {
-            value: strength.to_string(),
-            at,
-        })
+        Err(PromptError::StrengthOutOfRange { value: strength.to_string(), at })
     }
 }
 
 fn rank(value: &str, span: Span, locator: &Locator<'_>) -> Result<u32, PromptError> {
-    let bad = || PromptError::BadDyn {
-        value: quoted(value),
-        at: locator.place(span),
-    };
+    let bad = || PromptError::BadDyn { value: quoted(value), at: locator.place(span) };
     value.parse().ok().filter(|rank| *rank >= 1).ok_or_else(bad)
 }
 
@@ -193,9 +156,5 @@ fn check_name(name: &str, span: Span, locator: &Locator<'_>) -> Result<(), Promp
     } else {
         return Ok(());
     };
-    Err(PromptError::BadName {
-        name: quoted(name),
-        problem,
-        at: locator.place(span),
-    })
+    Err(PromptError::BadName { name: quoted(name), problem, at: locator.place(span) })
 }

@@ -35,11 +35,7 @@ impl Node {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Kind {
-    Switch {
-        from: Option<Run>,
-        to: Run,
-        when: When,
-    },
+    Switch { from: Option<Run>, to: Run, when: When },
     Alternate(Vec<Run>),
 }
 
@@ -63,10 +59,7 @@ impl When {
         if leading_number(number)? != number.len() {
             return None;
         }
-        Some(Self {
-            value: number.parse().ok()?,
-            fraction: number.contains('.'),
-        })
+        Some(Self { value: number.parse().ok()?, fraction: number.contains('.') })
     }
 
     /// The last step of `from`, none where that is before the first step.
@@ -77,11 +70,7 @@ impl When {
         reason = "numbers of steps are small, and the cast is meant to truncate and to saturate"
     )]
     pub(super) fn last_step(self, steps: usize) -> Option<usize> {
-        let end = if self.fraction {
-            self.value * steps as f64
-        } else {
-            self.value
-        };
+        let end = if self.fraction { self.value * steps as f64 } else { self.value };
         (end >= 0.0).then(|| (end as usize).min(steps))
     }
 }
@@ -116,12 +105,7 @@ struct Reader<'t> {
 
 impl<'t> Reader<'t> {
     fn new(text: &'t str) -> Self {
-        Self {
-            text,
-            stack: Vec::new(),
-            nodes: Vec::new(),
-            fits: true,
-        }
+        Self { text, stack: Vec::new(), nodes: Vec::new(), fits: true }
     }
 
     fn read(&mut self) -> Result<(), PromptError> {
@@ -158,10 +142,7 @@ impl<'t> Reader<'t> {
         };
         let span = frame.open..at + 1;
         let inside = frame.open + 1..at;
-        let when = frame
-            .colons
-            .last()
-            .and_then(|colon| When::parse(&self.text[colon + 1..at]));
+        let when = frame.colons.last().and_then(|colon| When::parse(&self.text[colon + 1..at]));
         match (frame.square, frame.colons.len(), frame.pipes.len(), when) {
             _ if frame.square != square => self.all_literal(&frame),
             (false, 0 | 1, 0, _) | (true, 0, 0, _) => {} // emphasis leaves what is inside where it is
@@ -182,11 +163,7 @@ impl<'t> Reader<'t> {
     }
 
     fn push(&mut self, span: Span, kind: Kind) -> Result<(), PromptError> {
-        let mut node = Node {
-            span,
-            kind,
-            depth: 1,
-        };
+        let mut node = Node { span, kind, depth: 1 };
         let inside = node.runs().into_iter().flat_map(|run| &run.nodes);
         node.depth += inside.map(|node| node.depth).max().unwrap_or(0);
         if node.depth > MAX_SCHEDULE_DEPTH {
@@ -220,10 +197,7 @@ fn cut(span: Span, separators: &[usize], nodes: Vec<Node>) -> Vec<Run> {
     let mut runs = Vec::with_capacity(separators.len() + 1);
     for end in separators.iter().copied().chain([span.end]) {
         let inside = std::iter::from_fn(|| nodes.next_if(|node| node.span.end <= end)).collect();
-        runs.push(Run {
-            span: start..end,
-            nodes: inside,
-        });
+        runs.push(Run { span: start..end, nodes: inside });
         start = end + 1;
     }
     runs

@@ -80,16 +80,10 @@ fn colon(whole: &str, words: &str) -> usize {
 
 /// Reads `words : number` from its end. There is no exponent in these numbers.
 fn trailing_weight(whole: &str) -> Option<(&str, Option<f64>)> {
-    let number_start = whole
-        .trim_end_matches(|c: char| c.is_ascii_digit() || c == '.')
-        .len();
+    let number_start = whole.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.').len();
     let digits = &whole[number_start..];
-    let signed = whole[..number_start]
-        .strip_suffix(['+', '-'])
-        .map_or(number_start, str::len);
-    let words = whole[..signed]
-        .trim_end_matches(is_space)
-        .strip_suffix(':')?;
+    let signed = whole[..number_start].strip_suffix(['+', '-']).map_or(number_start, str::len);
+    let words = whole[..signed].trim_end_matches(is_space).strip_suffix(':')?;
     // the number of points decides whether it is a number: `1`, `1.` and `.5` are, `.` and `1.2.3` are not
     if digits.is_empty() || digits == "." {
         return None;
@@ -103,18 +97,12 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Vec<(String, f64)> {
-        split_parts(text)
-            .into_iter()
-            .map(|part| (part.text, part.weight))
-            .collect()
+        split_parts(text).into_iter().map(|part| (part.text, part.weight)).collect()
     }
 
     #[test]
     fn and_separates_only_as_a_word() {
-        assert_eq!(
-            read("a AND b"),
-            [("a".to_owned(), 1.0), (" b".to_owned(), 1.0)]
-        );
+        assert_eq!(read("a AND b"), [("a".to_owned(), 1.0), (" b".to_owned(), 1.0)]);
         for text in ["a and b", "aAND b", "a ANDb", "a_AND", "éAND"] {
             assert_eq!(read(text), [(text.to_owned(), 1.0)]);
         }
@@ -143,15 +131,9 @@ mod tests {
     fn places_are_those_of_the_text() {
         let text = "a cat AND a dog : 2 ";
         let parts = split_parts(text);
-        assert_eq!(
-            parts[1].and_span.clone().map(|span| &text[span]),
-            Some("AND")
-        );
+        assert_eq!(parts[1].and_span.clone().map(|span| &text[span]), Some("AND"));
         assert_eq!(&text[parts[1].span.clone()], " a dog");
-        assert_eq!(
-            parts[1].weight_span.clone().map(|span| &text[span]),
-            Some(": 2")
-        );
+        assert_eq!(parts[1].weight_span.clone().map(|span| &text[span]), Some(": 2"));
         assert_eq!(parts[0].weight_span, None);
     }
 }

@@ -47,12 +47,7 @@ impl Fragment {
 /// [`PromptError::BadWeight`] for `(a:1.2.3)`, [`PromptError::WeightOverflow`] and
 /// [`PromptError::TooManyBrackets`]; their places are in `text`.
 pub fn parse_emphasis(text: &str) -> Result<Vec<Fragment>, PromptError> {
-    let mut reader = Reader {
-        text,
-        pieces: Vec::new(),
-        rounds: Vec::new(),
-        squares: Vec::new(),
-    };
+    let mut reader = Reader { text, pieces: Vec::new(), rounds: Vec::new(), squares: Vec::new() };
     let mut at = 0;
     while at < text.len() {
         let token = next_token(text, at);
@@ -105,9 +100,7 @@ fn next_token(text: &str, at: usize) -> Token<'_> {
 fn weight_token(rest: &str) -> Option<Token<'_>> {
     let start = 1 + leading_spaces(&rest[1..]);
     let sign = leading_sign(&rest[start..]);
-    let digits = leading(&rest[start + sign..], |byte| {
-        byte.is_ascii_digit() || byte == b'.'
-    });
+    let digits = leading(&rest[start + sign..], |byte| byte.is_ascii_digit() || byte == b'.');
     let end = start + sign + digits;
     let close = end + leading_spaces(&rest[end..]);
     (digits > 0 && rest[close..].starts_with(')'))
@@ -144,9 +137,7 @@ impl<'t> Reader<'t> {
                 close(&mut self.pieces, &mut self.squares, SQUARE);
             }
             Token::Weight(all, number) if !self.rounds.is_empty() => {
-                let factor = number
-                    .parse()
-                    .map_err(|_| self.bad_weight(all, number, at))?;
+                let factor = number.parse().map_err(|_| self.bad_weight(all, number, at))?;
                 close(&mut self.pieces, &mut self.rounds, factor);
             }
             Token::Bracket(all) | Token::Weight(all, _) | Token::Text(all) => {
@@ -164,11 +155,7 @@ impl<'t> Reader<'t> {
             if start < from || !is_whole_word(token, start, end) {
                 continue;
             }
-            self.push(
-                token[from..start].trim_end_matches(is_space),
-                1.0,
-                at + from,
-            )?;
+            self.push(token[from..start].trim_end_matches(is_space), 1.0, at + from)?;
             self.push(&token[start..end], BREAK_WEIGHT, at + start)?;
             from = end + leading_spaces(&token[end..]);
         }
@@ -177,15 +164,9 @@ impl<'t> Reader<'t> {
 
     fn push(&mut self, text: &'t str, weight: f64, start: usize) -> Result<(), PromptError> {
         if self.rounds.len() + self.squares.len() > MAX_BRACKETS {
-            return Err(PromptError::TooManyBrackets {
-                at: self.place(start..start + text.len()),
-            });
+            return Err(PromptError::TooManyBrackets { at: self.place(start..start + text.len()) });
         }
-        self.pieces.push(Piece {
-            text,
-            weight,
-            start,
-        });
+        self.pieces.push(Piece { text, weight, start });
         Ok(())
     }
 
@@ -198,10 +179,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    #[expect(
-        clippy::float_cmp,
-        reason = "only exactly equal weights merge, as in the WebUI"
-    )]
+    #[expect(clippy::float_cmp, reason = "only exactly equal weights merge, as in the WebUI")]
     fn merge(self) -> Result<Vec<Fragment>, PromptError> {
         let mut fragments: Vec<Fragment> = Vec::new();
         for piece in &self.pieces {
@@ -212,17 +190,11 @@ impl<'t> Reader<'t> {
             }
             match fragments.last_mut() {
                 Some(last) if last.weight == piece.weight => last.text.push_str(piece.text),
-                _ => fragments.push(Fragment {
-                    text: piece.text.to_owned(),
-                    weight: piece.weight,
-                }),
+                _ => fragments.push(Fragment { text: piece.text.to_owned(), weight: piece.weight }),
             }
         }
         if fragments.is_empty() {
-            fragments.push(Fragment {
-                text: String::new(),
-                weight: 1.0,
-            });
+            fragments.push(Fragment { text: String::new(), weight: 1.0 });
         }
         Ok(fragments)
     }
@@ -258,17 +230,11 @@ mod tests {
 
     fn read(text: &str) -> Vec<(String, f64)> {
         let fragments = parse_emphasis(text).expect(text);
-        fragments
-            .into_iter()
-            .map(|fragment| (fragment.text, fragment.weight))
-            .collect()
+        fragments.into_iter().map(|fragment| (fragment.text, fragment.weight)).collect()
     }
 
     fn pairs(expected: &[(&str, f64)]) -> Vec<(String, f64)> {
-        expected
-            .iter()
-            .map(|(text, weight)| ((*text).to_owned(), *weight))
-            .collect()
+        expected.iter().map(|(text, weight)| ((*text).to_owned(), *weight)).collect()
     }
 
     #[test]
@@ -301,10 +267,7 @@ mod tests {
             [false, true, false]
         );
         // the WebUI multiplies the marker, too, and then takes it for a word
-        assert_eq!(
-            read("(a BREAK b)"),
-            pairs(&[("a", 1.1), ("BREAK", -1.1), ("b", 1.1)])
-        );
+        assert_eq!(read("(a BREAK b)"), pairs(&[("a", 1.1), ("BREAK", -1.1), ("b", 1.1)]));
         assert!(!parse_emphasis("(a BREAK b)").expect("valid")[1].is_break());
     }
 
@@ -312,31 +275,20 @@ mod tests {
     fn numbers_that_are_none_are_refused_where_they_stand() {
         let error = parse_emphasis("a (b: 1.2.3)").expect_err("not a number");
         assert_eq!(error.place().span(), 6..11);
-        assert!(
-            error
-                .to_string()
-                .starts_with("column 7: emphasis weight `1.2.3`"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("column 7: emphasis weight `1.2.3`"), "{error}");
     }
 
     #[test]
     fn weights_stay_finite() {
         let huge = format!("(a:{})", "9".repeat(400));
-        assert!(matches!(
-            parse_emphasis(&huge),
-            Err(PromptError::WeightOverflow { .. })
-        ));
+        assert!(matches!(parse_emphasis(&huge), Err(PromptError::WeightOverflow { .. })));
     }
 
     #[test]
     fn depth_is_bounded_only_around_text() {
         assert_eq!(read(&"(".repeat(1_000_000)), pairs(&[("", 1.0)]));
         let deep = format!("{}a", "(".repeat(MAX_BRACKETS + 1));
-        assert!(matches!(
-            parse_emphasis(&deep),
-            Err(PromptError::TooManyBrackets { .. })
-        ));
+        assert!(matches!(parse_emphasis(&deep), Err(PromptError::TooManyBrackets { .. })));
         assert_eq!(read(&deep[1..]).len(), 1);
     }
 }

@@ -49,27 +49,17 @@ pub(super) struct Locator<'s> {
 
 impl<'s> Locator<'s> {
     pub(super) fn new(source: &'s str) -> Self {
-        Self {
-            source,
-            seen: Cell::new((0, 0)),
-        }
+        Self { source, seen: Cell::new((0, 0)) }
     }
 
     pub(super) fn place(&self, span: Span) -> Place {
         let (offset, before) = self.seen.get();
         let between = offset.min(span.start)..offset.max(span.start);
         let distance = self.source.get(between).unwrap_or_default().chars().count();
-        let count = if offset <= span.start {
-            before + distance
-        } else {
-            before.saturating_sub(distance)
-        };
+        let count =
+            if offset <= span.start { before + distance } else { before.saturating_sub(distance) };
         self.seen.set((span.start, count));
-        Place {
-            start: span.start,
-            end: span.end,
-            column: count + 1,
-        }
+        Place { start: span.start, end: span.end, column: count + 1 }
     }
 }
 
@@ -81,16 +71,10 @@ impl<'s> Locator<'s> {
 pub fn caret(source: &str, place: Place) -> String {
     let start = floor_boundary(source, place.start);
     let line_start = source[..start].rfind('\n').map_or(0, |at| at + 1);
-    let line_end = source[start..]
-        .find('\n')
-        .map_or(source.len(), |at| start + at);
+    let line_end = source[start..].find('\n').map_or(source.len(), |at| start + at);
     let end = floor_boundary(source, place.end.clamp(start, line_end));
 
-    let before: Vec<char> = source[line_start..start]
-        .chars()
-        .rev()
-        .take(CONTEXT + 1)
-        .collect();
+    let before: Vec<char> = source[line_start..start].chars().rev().take(CONTEXT + 1).collect();
     let cut_before = before.len() > CONTEXT;
     let mut shown = String::from(if cut_before { "…" } else { "" });
     shown.extend(before.iter().take(CONTEXT).rev().map(|c| visible(*c)));
@@ -123,11 +107,7 @@ pub(super) fn quoted(value: &str) -> String {
 }
 
 fn visible(c: char) -> char {
-    if is_hidden(c) {
-        char::REPLACEMENT_CHARACTER
-    } else {
-        c
-    }
+    if is_hidden(c) { char::REPLACEMENT_CHARACTER } else { c }
 }
 
 /// Control characters, and those that make a terminal show another text than is there.
@@ -162,10 +142,7 @@ mod tests {
 
     #[test]
     fn a_caret_stands_under_its_span() {
-        assert_eq!(
-            shown("a fox <lora:x:no>", 14..16),
-            "a fox <lora:x:no>\n              ^^"
-        );
+        assert_eq!(shown("a fox <lora:x:no>", 14..16), "a fox <lora:x:no>\n              ^^");
         assert_eq!(shown("ab", 2..2), "ab\n  ^");
     }
 
@@ -184,25 +161,12 @@ mod tests {
     fn long_lines_are_cut() {
         let source = format!("{}BAD{}", "x".repeat(500), "y".repeat(500));
         let shown = shown(&source, 500..503);
-        assert_eq!(
-            shown.lines().map(|line| line.chars().count()).max(),
-            Some(1 + 40 + 3 + 40 + 1)
-        );
+        assert_eq!(shown.lines().map(|line| line.chars().count()).max(), Some(1 + 40 + 3 + 40 + 1));
         assert_eq!(quoted(&source).chars().count(), 61);
     }
 
     #[test]
     fn places_of_another_text_do_no_harm() {
-        assert_eq!(
-            caret(
-                "é",
-                Place {
-                    start: 1,
-                    end: 99,
-                    column: 7
-                }
-            ),
-            "é\n^"
-        );
+        assert_eq!(caret("é", Place { start: 1, end: 99, column: 7 }), "é\n^");
     }
 }

@@ -126,10 +126,7 @@ impl Prompt {
     pub fn parse_text(source: &str) -> Result<Self, PromptError> {
         let reader = Reader::new(source, split_tags(source, OtherTags::Keep)?);
         let mut prompt = reader.adapters()?;
-        let fragment = Fragment {
-            text: prompt.text.clone(),
-            weight: 1.0,
-        };
+        let fragment = Fragment { text: prompt.text.clone(), weight: 1.0 };
         prompt.fragments.push(fragment.clone());
         prompt.parts.push(Part {
             text: prompt.text.clone(),
@@ -151,28 +148,21 @@ impl Prompt {
             return Ok(());
         };
         let (what, hint) = match &first.kind {
-            FeatureKind::Schedule(_) => (
-                "a schedule `[from:to:when]`",
-                "write one text, or `\\[` for a literal bracket",
-            ),
-            FeatureKind::Alternation { .. } => (
-                "an alternation `[a|b]`",
-                "write one text, or `\\[` for a literal bracket",
-            ),
-            FeatureKind::Composition => (
-                "`AND` between prompts",
-                "write one prompt, or `and` for the word",
-            ),
+            FeatureKind::Schedule(_) => {
+                ("a schedule `[from:to:when]`", "write one text, or `\\[` for a literal bracket")
+            }
+            FeatureKind::Alternation { .. } => {
+                ("an alternation `[a|b]`", "write one text, or `\\[` for a literal bracket")
+            }
+            FeatureKind::Composition => {
+                ("`AND` between prompts", "write one prompt, or `and` for the word")
+            }
             FeatureKind::PartWeight => (
                 "a weight of the whole prompt",
                 "remove it, or write a backslash after the colon for literal text, as in `16:\\9`",
             ),
         };
-        Err(PromptError::NotPlain {
-            what,
-            hint,
-            at: first.at,
-        })
+        Err(PromptError::NotPlain { what, hint, at: first.at })
     }
 }
 
@@ -184,11 +174,7 @@ struct Reader<'s> {
 
 impl<'s> Reader<'s> {
     fn new(source: &'s str, tagged: Tagged) -> Self {
-        Self {
-            source,
-            tagged,
-            locator: Locator::new(source),
-        }
+        Self { source, tagged, locator: Locator::new(source) }
     }
 
     /// The prompt as far as its tags tell.
@@ -206,9 +192,7 @@ impl<'s> Reader<'s> {
         let mut index = std::collections::BTreeMap::new();
         for tag in &self.tagged.tags {
             let at = self.locator.place(tag.span.clone());
-            let known = *index
-                .entry(tag.name.as_str())
-                .or_insert(prompt.adapters.len());
+            let known = *index.entry(tag.name.as_str()).or_insert(prompt.adapters.len());
             let Some(adapter) = prompt.adapters.get_mut(known) else {
                 let name = tag.name.clone();
                 let (text_encoder, unet, dyn_rank) = (tag.text_encoder, tag.unet, tag.dyn_rank);
@@ -222,10 +206,7 @@ impl<'s> Reader<'s> {
                 continue;
             };
             if adapter.dyn_rank != tag.dyn_rank {
-                return Err(PromptError::DynConflict {
-                    name: quoted(&tag.name),
-                    at,
-                });
+                return Err(PromptError::DynConflict { name: quoted(&tag.name), at });
             }
             adapter.text_encoder = check_strength(adapter.text_encoder + tag.text_encoder, at)?;
             adapter.unet = check_strength(adapter.unet + tag.unet, at)?;
@@ -251,10 +232,7 @@ impl<'s> Reader<'s> {
                 "the tag `<{}:…>` names no adapter and is left out of the text{hint}",
                 quoted(word)
             );
-            warnings.push(Warning {
-                message,
-                at: self.locator.place(span.clone()),
-            });
+            warnings.push(Warning { message, at: self.locator.place(span.clone()) });
         }
     }
 
@@ -266,37 +244,23 @@ impl<'s> Reader<'s> {
         warnings: &mut Vec<Warning>,
     ) -> Result<(), PromptError> {
         if let Some(span) = part.and_span.clone() {
-            features.push(Feature {
-                kind: FeatureKind::Composition,
-
-                at: self.place(&span, 0),
-            });
+            features.push(Feature { kind: FeatureKind::Composition, at: self.place(&span, 0) });
         }
         let schedule = self.relocated(Schedule::parse(&part.text), &part.span)?;
         for (span, change) in schedule.changes() {
             let at = self.place(&span, part.span.start);
             warnings.extend(warning_of(&change).map(|message| Warning { message, at }));
-            features.push(Feature {
-                kind: change.into(),
-                at,
-            });
+            features.push(Feature { kind: change.into(), at });
         }
         if schedule.is_disabled() {
             let message = "a `|` outside of `[a|b]`, or a backslash at the end of a line, makes the schedules in this \
                            text literal; write `\\|` for a literal one";
-            warnings.push(Warning {
-                message: message.to_owned(),
-                at: self.place(&part.span, 0),
-            });
+            warnings.push(Warning { message: message.to_owned(), at: self.place(&part.span, 0) });
         }
         self.warn_of_scheduled_tags(&schedule, part.span.start, warnings);
         if let Some(span) = part.weight_span.clone() {
             let at = self.place(&span, 0);
-            features.push(Feature {
-                kind: FeatureKind::PartWeight,
-
-                at,
-            });
+            features.push(Feature { kind: FeatureKind::PartWeight, at });
         }
         Ok(())
     }
@@ -312,20 +276,14 @@ impl<'s> Reader<'s> {
             let in_text = span.start + offset..span.end + offset;
             if self.tagged.had_tag_inside(&in_text) {
                 let message = "a tag inside a schedule acts at every step".to_owned();
-                warnings.push(Warning {
-                    message,
-                    at: self.place(&span, offset),
-                });
+                warnings.push(Warning { message, at: self.place(&span, offset) });
             }
         }
     }
 
     /// The place in the source of a span that counts from `offset` of the text.
     fn place(&self, span: &Span, offset: usize) -> Place {
-        self.locator.place(
-            self.tagged
-                .source_span(&(span.start + offset..span.end + offset)),
-        )
+        self.locator.place(self.tagged.source_span(&(span.start + offset..span.end + offset)))
     }
 
     /// Moves an error's place from a part of the text to the source.
@@ -338,30 +296,15 @@ impl<'s> Reader<'s> {
     }
 }
 
-#[expect(
-    clippy::float_cmp,
-    reason = "two numbers are shown where they are not the same one"
-)]
+#[expect(clippy::float_cmp, reason = "two numbers are shown where they are not the same one")]
 fn sum_of(adapter: &AdapterRef) -> String {
-    let AdapterRef {
-        text_encoder, unet, ..
-    } = adapter;
-    if text_encoder == unet {
-        unet.to_string()
-    } else {
-        format!("{text_encoder} and {unet}")
-    }
+    let AdapterRef { text_encoder, unet, .. } = adapter;
+    if text_encoder == unet { unet.to_string() } else { format!("{text_encoder} and {unet}") }
 }
 
 /// `[word:1.2]` looks like emphasis and is not.
 fn warning_of(change: &Change) -> Option<String> {
-    let Change::Switch(Switch {
-        from,
-        to,
-        when,
-        fraction: true,
-    }) = change
-    else {
+    let Change::Switch(Switch { from, to, when, fraction: true }) = change else {
         return None;
     };
     if *when < 1.0 {
@@ -387,27 +330,18 @@ mod tests {
     }
 
     fn warnings(source: &str) -> Vec<String> {
-        read(source)
-            .warnings
-            .into_iter()
-            .map(|warning| warning.message)
-            .collect()
+        read(source).warnings.into_iter().map(|warning| warning.message).collect()
     }
 
     #[test]
     fn a_name_twice_is_summed_with_a_warning() {
         let prompt = read("<lora:x:0.5> a <lyco:x:0.25:1> <lora:y>");
-        let sums: Vec<_> = prompt
-            .adapters
-            .iter()
-            .map(|a| (a.name.as_str(), a.text_encoder, a.unet))
-            .collect();
+        let sums: Vec<_> =
+            prompt.adapters.iter().map(|a| (a.name.as_str(), a.text_encoder, a.unet)).collect();
         assert_eq!(sums, [("x", 0.75, 1.5), ("y", 1.0, 1.0)]);
         assert_eq!(prompt.adapters[0].places.len(), 2);
         assert!(
-            prompt.warnings[0]
-                .message
-                .contains("add up to 0.75 and 1.5"),
+            prompt.warnings[0].message.contains("add up to 0.75 and 1.5"),
             "{:?}",
             prompt.warnings
         );
@@ -425,27 +359,15 @@ mod tests {
         assert!(warnings("a <Lora:x:1>")[0].contains("did you mean"));
         assert!(warnings("[<lora:x>a:b:0.5]")[0].contains("acts at every step"));
         assert!(warnings("[a:0.5] b | c")[0].contains("literal"));
-        for fine in [
-            "a <lora:x>",
-            "[a:0.5] <lora:x>",
-            "<lora:x>[a:0.5]",
-            "[a:1]",
-            "a | b",
-            "[a|b]",
-        ] {
+        for fine in ["a <lora:x>", "[a:0.5] <lora:x>", "<lora:x>[a:0.5]", "[a:1]", "a | b", "[a|b]"]
+        {
             assert_eq!(warnings(fine), [""; 0], "{fine}");
         }
     }
 
     #[test]
     fn only_plain_prompts_are_plain() {
-        for plain in [
-            "a (b:1.2) [c] BREAK d <lora:x:0.5>",
-            "[a:b]",
-            "16:9,",
-            r"16:\9",
-            "a and b",
-        ] {
+        for plain in ["a (b:1.2) [c] BREAK d <lora:x:0.5>", "[a:b]", "16:9,", r"16:\9", "a and b"] {
             assert_eq!(read(plain).require_plain(), Ok(()), "{plain}");
         }
         for (source, marked) in [
@@ -471,13 +393,7 @@ mod tests {
     fn a_language_model_reads_only_adapter_tags() {
         let prompt = Prompt::parse_text("(a) [b:0.5] <x:y> AND 16:9<lora:x:0.5>").expect("valid");
         assert_eq!(prompt.text, "(a) [b:0.5] <x:y> AND 16:9");
-        assert_eq!(
-            prompt.fragments,
-            [Fragment {
-                text: prompt.text.clone(),
-                weight: 1.0
-            }]
-        );
+        assert_eq!(prompt.fragments, [Fragment { text: prompt.text.clone(), weight: 1.0 }]);
         assert!(prompt.features.is_empty() && prompt.warnings.is_empty());
         assert_eq!(prompt.adapters.len(), 1);
     }

@@ -12,17 +12,10 @@ use super::tag::AdapterTag;
 ///
 /// Text is escaped, so that the prompt as a whole holds no tags, schedules or `AND` either.
 #[must_use]
-#[expect(
-    clippy::float_cmp,
-    reason = "only text of exactly the neutral weight needs no brackets"
-)]
+#[expect(clippy::float_cmp, reason = "only text of exactly the neutral weight needs no brackets")]
 pub fn render_fragments(fragments: &[Fragment]) -> String {
     let mut out = String::new();
-    let neutral = |index: usize| {
-        fragments
-            .get(index)
-            .filter(|fragment| fragment.weight == 1.0)
-    };
+    let neutral = |index: usize| fragments.get(index).filter(|fragment| fragment.weight == 1.0);
     for (index, fragment) in fragments.iter().enumerate() {
         let after = neutral(index + 1);
         let only = fragments.len() == 1;
@@ -53,16 +46,9 @@ pub fn render_fragments(fragments: &[Fragment]) -> String {
 
 /// Whether a fragment can be written as the word `BREAK`: with neutral text on both sides, which is what reading
 /// that word gives, and no spaces that it would swallow.
-#[expect(
-    clippy::float_cmp,
-    reason = "only exactly neutral text merges with what a BREAK leaves"
-)]
+#[expect(clippy::float_cmp, reason = "only exactly neutral text merges with what a BREAK leaves")]
 fn is_bare_break(fragments: &[Fragment], index: usize) -> bool {
-    let neutral = |index: usize| {
-        fragments
-            .get(index)
-            .filter(|fragment| fragment.weight == 1.0)
-    };
+    let neutral = |index: usize| fragments.get(index).filter(|fragment| fragment.weight == 1.0);
     let before = index.checked_sub(1).and_then(neutral);
     let after = neutral(index + 1);
     fragments.get(index).is_some_and(Fragment::is_break)
@@ -139,10 +125,7 @@ impl fmt::Display for Prompt {
 
 /// The tag in canonical form.
 impl fmt::Display for AdapterTag {
-    #[expect(
-        clippy::float_cmp,
-        reason = "one number stands for both where they are the same"
-    )]
+    #[expect(clippy::float_cmp, reason = "one number stands for both where they are the same")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<lora:{}:{}", self.name, self.text_encoder)?;
         if self.unet != self.text_encoder {

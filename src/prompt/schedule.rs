@@ -65,11 +65,7 @@ impl Schedule {
     pub fn parse(text: &str) -> Result<Self, PromptError> {
         let (nodes, fits) = read(text)?;
         let disabled = !fits && !nodes.is_empty();
-        Ok(Self {
-            text: text.to_owned(),
-            nodes: if fits { nodes } else { Vec::new() },
-            disabled,
-        })
+        Ok(Self { text: text.to_owned(), nodes: if fits { nodes } else { Vec::new() }, disabled })
     }
 
     /// Whether the text is the same at every step.
@@ -98,9 +94,7 @@ impl Schedule {
         }
         ends.sort_unstable();
         ends.dedup();
-        ends.into_iter()
-            .map(|end| (end, self.text_at(end, steps)))
-            .collect()
+        ends.into_iter().map(|end| (end, self.text_at(end, steps))).collect()
     }
 
     /// All changes, outer ones before those inside them, each with its place in the text.
@@ -114,14 +108,11 @@ impl Schedule {
                 when: when.value,
                 fraction: when.fraction,
             }),
-            Kind::Alternate(options) => Change::Alternate {
-                options: options.iter().map(slice).collect(),
-            },
+            Kind::Alternate(options) => {
+                Change::Alternate { options: options.iter().map(slice).collect() }
+            }
         };
-        self.walk()
-            .into_iter()
-            .map(|node| (node.span.clone(), describe(node)))
-            .collect()
+        self.walk().into_iter().map(|node| (node.span.clone(), describe(node))).collect()
     }
 
     /// The places of the outermost changes.
@@ -163,12 +154,7 @@ impl Schedule {
         let mut pending: Vec<&Node> = self.nodes.iter().rev().collect();
         while let Some(node) = pending.pop() {
             found.push(node);
-            pending.extend(
-                node.runs()
-                    .into_iter()
-                    .rev()
-                    .flat_map(|run| run.nodes.iter().rev()),
-            );
+            pending.extend(node.runs().into_iter().rev().flat_map(|run| run.nodes.iter().rev()));
         }
         found
     }
@@ -183,18 +169,12 @@ mod tests {
     }
 
     fn rows(expected: &[(usize, &str)]) -> Vec<(usize, String)> {
-        expected
-            .iter()
-            .map(|(end, text)| (*end, (*text).to_owned()))
-            .collect()
+        expected.iter().map(|(end, text)| (*end, (*text).to_owned())).collect()
     }
 
     #[test]
     fn a_switch_has_a_last_step() {
-        assert_eq!(
-            read("a [b:c:3] d", 10),
-            rows(&[(3, "a b d"), (10, "a c d")])
-        );
+        assert_eq!(read("a [b:c:3] d", 10), rows(&[(3, "a b d"), (10, "a c d")]));
         assert_eq!(read("[b:.5]", 7), rows(&[(3, ""), (7, "b")]));
         assert_eq!(read("[b::1.]", 4), rows(&[(4, "b")]));
         assert_eq!(read("[a:b:-1]", 4), rows(&[(4, "b")]));
@@ -202,29 +182,15 @@ mod tests {
 
     #[test]
     fn an_alternate_takes_turns() {
-        assert_eq!(
-            read("[a|b|]c", 4),
-            rows(&[(1, "ac"), (2, "bc"), (3, "c"), (4, "ac")])
-        );
+        assert_eq!(read("[a|b|]c", 4), rows(&[(1, "ac"), (2, "bc"), (3, "c"), (4, "ac")]));
     }
 
     #[test]
     fn what_is_no_group_is_literal() {
-        for text in [
-            "[a:b]",
-            "[a:3",
-            "(a:b:c)",
-            "[a:b:c:3]",
-            "[a:3x]",
-            "[a)",
-            "a]",
-        ] {
+        for text in ["[a:b]", "[a:3", "(a:b:c)", "[a:b:c:3]", "[a:3x]", "[a)", "a]"] {
             assert_eq!(read(text, 5), rows(&[(5, text)]), "{text}");
         }
-        assert_eq!(
-            read("[x (a] [b:3]", 5),
-            rows(&[(3, "[x (a] "), (5, "[x (a] b")])
-        );
+        assert_eq!(read("[x (a] [b:3]", 5), rows(&[(3, "[x (a] "), (5, "[x (a] b")]));
     }
 
     #[test]
@@ -240,9 +206,7 @@ mod tests {
     fn changes_are_described_from_the_outside_in() {
         let changes = Schedule::parse("x [a:[b|c]:0.5]").expect("valid").changes();
         assert_eq!(changes[0].0, 2..15);
-        let inner = Change::Alternate {
-            options: vec!["b".into(), "c".into()],
-        };
+        let inner = Change::Alternate { options: vec!["b".into(), "c".into()] };
         assert_eq!(changes[1], (5..10, inner));
         let outer = Change::Switch(Switch {
             from: "a".into(),
@@ -263,11 +227,7 @@ mod tests {
 
     #[test]
     fn long_texts_of_brackets_are_no_burden() {
-        for text in [
-            "(".repeat(1_000_000),
-            "[".repeat(1_000_000),
-            "[a|".repeat(300_000),
-        ] {
+        for text in ["(".repeat(1_000_000), "[".repeat(1_000_000), "[a|".repeat(300_000)] {
             assert_eq!(read(&text, 2), [(2, text)]);
         }
         let emphasis = format!("{}{}", "[".repeat(500_000), "]".repeat(500_000));

@@ -55,27 +55,19 @@ impl Tagged {
     #[must_use]
     pub fn source_span(&self, span: &Span) -> Span {
         let start = self.source_offset(span.start);
-        let end = if span.is_empty() {
-            start
-        } else {
-            self.source_offset(span.end - 1) + 1
-        };
+        let end = if span.is_empty() { start } else { self.source_offset(span.end - 1) + 1 };
         start..end
     }
 
     /// Whether a tag, of an adapter or not, was inside a span of the text.
     pub(super) fn had_tag_inside(&self, span: &Span) -> bool {
         let first = self.removed.partition_point(|(at, _)| *at <= span.start);
-        self.removed
-            .get(first)
-            .is_some_and(|(at, _)| *at < span.end)
+        self.removed.get(first).is_some_and(|(at, _)| *at < span.end)
     }
 
     fn source_offset(&self, offset: usize) -> usize {
         let before = self.removed.partition_point(|(at, _)| *at <= offset);
-        let gone = before
-            .checked_sub(1)
-            .and_then(|last| self.removed.get(last));
+        let gone = before.checked_sub(1).and_then(|last| self.removed.get(last));
         offset + gone.map_or(0, |(_, bytes)| *bytes)
     }
 }
@@ -113,9 +105,7 @@ pub fn split_tags(source: &str, others: OtherTags) -> Result<Tagged, PromptError
         at = found.end;
         tagged.text.push_str(&source[copied..open]);
         copied = at;
-        tagged
-            .removed
-            .push((tagged.text.len(), at - (tagged.text.len())));
+        tagged.removed.push((tagged.text.len(), at - (tagged.text.len())));
     }
     tagged.text.push_str(&source[copied..]);
     Ok(tagged)
@@ -153,10 +143,7 @@ fn found_tag<'s>(
     if start > last_close {
         let at = locator.place(open..start);
         return if adapter {
-            Err(PromptError::UnclosedTag {
-                word: word.to_owned(),
-                at,
-            })
+            Err(PromptError::UnclosedTag { word: word.to_owned(), at })
         } else {
             Ok(None)
         };
@@ -164,16 +151,9 @@ fn found_tag<'s>(
     let length = source[start..].find('>').unwrap_or(0);
     let end = start + length + 1;
     match (length, adapter) {
-        (0, true) => Err(PromptError::EmptyName {
-            at: locator.place(open..end),
-        }),
+        (0, true) => Err(PromptError::EmptyName { at: locator.place(open..end) }),
         (0, false) => Ok(None),
-        _ => Ok(Some(Found {
-            open,
-            word,
-            arguments: &source[start..start + length],
-            end,
-        })),
+        _ => Ok(Some(Found { open, word, arguments: &source[start..start + length], end })),
     }
 }
 
@@ -219,16 +199,7 @@ mod tests {
         assert_eq!(text("a, <lora:x:1>, b <lora:y>"), "a, , b ");
         assert_eq!(text("<lo<lora:x:1>ra:y:1>"), "<lora:y:1>");
         assert_eq!(text("a <b:c> d"), "a  d");
-        for untouched in [
-            "a < b",
-            "<b>",
-            "<b:>",
-            "<:b>",
-            "<b:c",
-            "< lora:x>",
-            "a > b",
-            "<lora>",
-        ] {
+        for untouched in ["a < b", "<b>", "<b:>", "<:b>", "<b:c", "< lora:x>", "a > b", "<lora>"] {
             assert_eq!(text(untouched), untouched);
         }
         let kept =
@@ -272,10 +243,7 @@ mod tests {
             assert_eq!(&source[error.place().span()], marked, "{error}");
         }
         let long = format!("<lora:{}>", "x".repeat(256));
-        assert!(matches!(
-            split_tags(&long, OtherTags::Remove),
-            Err(PromptError::BadName { .. })
-        ));
+        assert!(matches!(split_tags(&long, OtherTags::Remove), Err(PromptError::BadName { .. })));
     }
 
     #[test]

@@ -48,10 +48,7 @@ pub enum TensorError {
 impl TensorError {
     /// An I/O error at `path`.
     pub fn io(path: &Path, source: io::Error) -> Self {
-        Self::Io {
-            path: path.to_owned(),
-            source,
-        }
+        Self::Io { path: path.to_owned(), source }
     }
 }
 

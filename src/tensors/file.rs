@@ -57,22 +57,12 @@ impl TensorFile {
         limits: Limits,
     ) -> Result<Arc<Self>, TensorError> {
         if is_pickle(&bytes) {
-            return Err(TensorError::Pickle {
-                path: path.to_owned(),
-            });
+            return Err(TensorError::Pickle { path: path.to_owned() });
         }
-        let header =
-            header::parse(&bytes, limits).map_err(|(problem, hint)| TensorError::Malformed {
-                path: path.to_owned(),
-                problem,
-                hint,
-            })?;
-        let index = header
-            .tensors
-            .iter()
-            .enumerate()
-            .map(|(i, (n, _))| (n.clone(), i))
-            .collect();
+        let header = header::parse(&bytes, limits).map_err(|(problem, hint)| {
+            TensorError::Malformed { path: path.to_owned(), problem, hint }
+        })?;
+        let index = header.tensors.iter().enumerate().map(|(i, (n, _))| (n.clone(), i)).collect();
         Ok(Arc::new(Self {
             path: path.to_owned(),
             file,
@@ -109,26 +99,17 @@ impl TensorFile {
         let (_, info) = &self.tensors[*self.index.get(name)?];
         let (start, end) = info.data_offsets;
         let range = self.data_start + start..self.data_start + end;
-        Some(Tensor::in_file(
-            Arc::clone(self),
-            range,
-            info.dtype,
-            info.shape.clone(),
-        ))
+        Some(Tensor::in_file(Arc::clone(self), range, info.dtype, info.shape.clone()))
     }
 
     /// Name, type and shape of every tensor, in the order of the data.
     pub fn entries(&self) -> impl Iterator<Item = (&str, Dtype, &[usize])> {
-        self.tensors
-            .iter()
-            .map(|(name, info)| (name.as_str(), info.dtype, info.shape.as_slice()))
+        self.tensors.iter().map(|(name, info)| (name.as_str(), info.dtype, info.shape.as_slice()))
     }
 
     /// Shape of the tensor called `name`.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.index
-            .get(name)
-            .map(|i| self.tensors[*i].1.shape.as_slice())
+        self.index.get(name).map(|i| self.tensors[*i].1.shape.as_slice())
     }
 
     /// The open file behind it, unless it came from memory.

@@ -67,9 +67,11 @@ impl Float {
                 Ok(halves) => halves.convert_to_f32_slice(values),
                 Err(_) => each::<2>(bytes, values, |b| f16::from_le_bytes(b).to_f32()),
             },
-            Self::BF16 => each::<2>(bytes, values, |b| {
-                f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)
-            }),
+            Self::BF16 => {
+                each::<2>(bytes, values, |b| {
+                    f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)
+                });
+            }
             Self::F32 => each::<4>(bytes, values, f32::from_le_bytes),
             #[expect(clippy::cast_possible_truncation, reason = "rounds to the nearest f32")]
             Self::F64 => each::<8>(bytes, values, |b| f64::from_le_bytes(b) as f32),
@@ -97,10 +99,7 @@ fn round_to_bf16(value: f32) -> u16 {
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
     let quiet = (bits >> 16) | 0x40;
     let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the upper half is zero after the shift"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the upper half is zero after the shift")]
     {
         (if is_nan { quiet } else { rounded }) as u16
     }
@@ -128,11 +127,7 @@ mod tests {
     fn bf16_rounds_as_the_half_crate_does() {
         for bits in (0..u32::MAX).step_by(65_521) {
             let value = f32::from_bits(bits);
-            assert_eq!(
-                round_to_bf16(value),
-                bf16::from_f32(value).to_bits(),
-                "{bits:#x}"
-            );
+            assert_eq!(round_to_bf16(value), bf16::from_f32(value).to_bits(), "{bits:#x}");
         }
     }
 
@@ -148,7 +143,7 @@ mod tests {
             float.decode(&shifted[1..], &mut again);
             let mut bytes = vec![0; all.len()];
             float.encode(&values, &mut bytes);
-            for i in 0..1 << 16 {
+            for i in 0..values.len() {
                 assert!(values[i] == again[i] || values[i].is_nan());
                 assert!(values[i].is_nan() || bytes[2 * i..2 * i + 2] == all[2 * i..2 * i + 2]);
             }

@@ -24,17 +24,9 @@ pub struct Limits {
 
 impl Limits {
     /// For adapters: a header of 8 MiB, 100,000 tensors, dimensions up to 2²⁴.
-    pub const ADAPTER: Self = Self {
-        header: 8 << 20,
-        tensors: 100_000,
-        extent: 1 << 24,
-    };
+    pub const ADAPTER: Self = Self { header: 8 << 20, tensors: 100_000, extent: 1 << 24 };
     /// For bases: the reference implementation's own header bound (100 MB).
-    pub const BASE: Self = Self {
-        header: 100_000_000,
-        tensors: 1_000_000,
-        extent: 1 << 32,
-    };
+    pub const BASE: Self = Self { header: 100_000_000, tensors: 1_000_000, extent: 1 << 32 };
 }
 
 /// Most dimensions of one tensor; convolutions have four.
@@ -79,11 +71,7 @@ pub(super) fn parse(bytes: &[u8], limits: Limits) -> Result<Header, Refusal> {
     for (name, info) in &tensors {
         check_shape(name, &info.shape, limits)?;
     }
-    Ok(Header {
-        tensors,
-        metadata,
-        data_start,
-    })
+    Ok(Header { tensors, metadata, data_start })
 }
 
 fn json_of(bytes: &[u8], limits: Limits) -> Result<&[u8], Refusal> {
@@ -93,28 +81,17 @@ fn json_of(bytes: &[u8], limits: Limits) -> Result<&[u8], Refusal> {
     };
     let length = u64::from_le_bytes(*length);
     if rest.first().is_some_and(|first| *first != b'{') {
-        return Err((
-            "not a safetensors file (no JSON header)".to_owned(),
-            NOT_SAFETENSORS,
-        ));
+        return Err(("not a safetensors file (no JSON header)".to_owned(), NOT_SAFETENSORS));
     }
     if length > limits.header {
-        let problem = format!(
-            "a header of {length} bytes is over the limit of {}",
-            limits.header
-        );
+        let problem = format!("a header of {length} bytes is over the limit of {}", limits.header);
         return Err((problem, HOSTILE));
     }
-    usize::try_from(length)
-        .ok()
-        .and_then(|length| rest.get(..length))
-        .ok_or_else(|| {
-            let problem = format!(
-                "the header claims {length} bytes, the file has {} after it",
-                rest.len()
-            );
-            (problem, CUT_SHORT)
-        })
+    usize::try_from(length).ok().and_then(|length| rest.get(..length)).ok_or_else(|| {
+        let problem =
+            format!("the header claims {length} bytes, the file has {} after it", rest.len());
+        (problem, CUT_SHORT)
+    })
 }
 
 fn check_shape(name: &str, shape: &[usize], limits: Limits) -> Result<(), Refusal> {
@@ -147,18 +124,12 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         let mut metadata = BTreeMap::new();
         while let Some(name) = map.next_key::<String>()? {
             if !seen.insert(name.clone()) {
-                return Err(A::Error::custom(format!(
-                    "`{}` stands twice",
-                    printable(&name)
-                )));
+                return Err(A::Error::custom(format!("`{}` stands twice", printable(&name))));
             }
             if name == "__metadata__" {
                 metadata = map.next_value()?;
             } else if tensors.len() == self.limits.tensors {
-                return Err(A::Error::custom(format!(
-                    "over {} tensors",
-                    self.limits.tensors
-                )));
+                return Err(A::Error::custom(format!("over {} tensors", self.limits.tensors)));
             } else {
                 tensors.push((name, map.next_value()?));
             }
@@ -189,11 +160,7 @@ mod tests {
         let header = r#"{"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},
             "__metadata__":{"k":"v"},"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}"#;
         let parsed = parse(&file(header, 8), Limits::ADAPTER).unwrap();
-        let names: Vec<_> = parsed
-            .tensors
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect();
+        let names: Vec<_> = parsed.tensors.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
         assert_eq!(parsed.metadata["k"], "v");
     }
@@ -202,24 +169,14 @@ mod tests {
     fn every_truncation_is_an_error() {
         let whole = file(GOOD, 8);
         for length in 0..whole.len() {
-            assert!(
-                parse(&whole[..length], Limits::ADAPTER).is_err(),
-                "cut at {length}"
-            );
+            assert!(parse(&whole[..length], Limits::ADAPTER).is_err(), "cut at {length}");
         }
         assert!(parse(&whole, Limits::ADAPTER).is_ok());
     }
 
     #[test]
     fn length_fields_that_lie() {
-        for length in [
-            0,
-            1,
-            u64::MAX,
-            1 << 63,
-            (8 << 20) + 1,
-            GOOD.len() as u64 + 9,
-        ] {
+        for length in [0, 1, u64::MAX, 1 << 63, (8 << 20) + 1, GOOD.len() as u64 + 9] {
             let mut bytes = file(GOOD, 8);
             bytes[..8].copy_from_slice(&length.to_le_bytes());
             assert!(parse(&bytes, Limits::ADAPTER).is_err(), "length {length}");
@@ -237,10 +194,7 @@ mod tests {
     fn offsets_that_overlap_leave_holes_or_leave_the_file() {
         for offsets in ["[0,4]", "[4,12]", "[0,16]", "[8,0]", "[-1,7]", "[0,1e400]"] {
             let header = GOOD.replace("[0,8]", offsets);
-            assert!(
-                parse(&file(&header, 8), Limits::ADAPTER).is_err(),
-                "{offsets}"
-            );
+            assert!(parse(&file(&header, 8), Limits::ADAPTER).is_err(), "{offsets}");
         }
         let overlap = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},
             "b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#;

@@ -17,10 +17,7 @@ pub(super) enum Bytes {
 const READ_UP_TO: u64 = 64 << 20;
 
 impl Bytes {
-    #[expect(
-        unsafe_code,
-        reason = "memory-mapping cannot be expressed in safe Rust"
-    )]
+    #[expect(unsafe_code, reason = "memory-mapping cannot be expressed in safe Rust")]
     pub(super) fn open(file: &mut File, length: u64) -> io::Result<Self> {
         if length <= READ_UP_TO {
             let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));

@@ -17,10 +17,7 @@ pub struct Tensor {
 
 #[derive(Debug, Clone)]
 enum Data {
-    File {
-        file: Arc<TensorFile>,
-        range: Range<usize>,
-    },
+    File { file: Arc<TensorFile>, range: Range<usize> },
     Owned(Arc<[u8]>),
 }
 
@@ -31,11 +28,7 @@ impl Tensor {
         dtype: Dtype,
         shape: Vec<usize>,
     ) -> Self {
-        Self {
-            dtype,
-            shape,
-            data: Data::File { file, range },
-        }
+        Self { dtype, shape, data: Data::File { file, range } }
     }
 
     /// A tensor of `values`, rounded once to `float`. `values` has as many elements as `shape`.
@@ -43,24 +36,13 @@ impl Tensor {
         debug_assert_eq!(shape.iter().product::<usize>(), values.len());
         let mut bytes = vec![0; values.len() * float.size()];
         float.encode(values, &mut bytes);
-        Self {
-            dtype: float.dtype(),
-            shape,
-            data: Data::Owned(bytes.into()),
-        }
+        Self { dtype: float.dtype(), shape, data: Data::Owned(bytes.into()) }
     }
 
     /// A tensor from raw little-endian bytes.
     pub fn from_bytes(dtype: Dtype, shape: Vec<usize>, bytes: Vec<u8>) -> Self {
-        debug_assert_eq!(
-            shape.iter().product::<usize>() * dtype.bitsize() / 8,
-            bytes.len()
-        );
-        Self {
-            dtype,
-            shape,
-            data: Data::Owned(bytes.into()),
-        }
+        debug_assert_eq!(shape.iter().product::<usize>() * dtype.bitsize() / 8, bytes.len());
+        Self { dtype, shape, data: Data::Owned(bytes.into()) }
     }
 
     /// A single number, shape `[]`.
@@ -95,19 +77,13 @@ impl Tensor {
     #[must_use]
     pub fn reshape(&self, shape: Vec<usize>) -> Self {
         debug_assert_eq!(shape.iter().product::<usize>(), self.elements());
-        Self {
-            dtype: self.dtype,
-            shape,
-            data: self.data.clone(),
-        }
+        Self { dtype: self.dtype, shape, data: self.data.clone() }
     }
 
     /// The floating-point type, or an error that names the tensor.
     pub fn float(&self, name: &str) -> Result<Float, TensorError> {
-        Float::of(self.dtype).ok_or_else(|| TensorError::NotFloat {
-            name: name.to_owned(),
-            dtype: self.dtype,
-        })
+        Float::of(self.dtype)
+            .ok_or_else(|| TensorError::NotFloat { name: name.to_owned(), dtype: self.dtype })
     }
 
     /// All values as f32. Anything that is not floating point gives an error that names the tensor.

@@ -41,11 +41,7 @@ impl Layout {
         for (name, dtype, shape) in tensors {
             let start = end;
             end += (shape.iter().product::<usize>() * dtype.bitsize() / 8) as u64;
-            let entry = Entry {
-                dtype,
-                shape,
-                data_offsets: [start, end],
-            };
+            let entry = Entry { dtype, shape, data_offsets: [start, end] };
             json.insert(name.to_owned(), serde_json::to_value(entry)?);
             ranges.push(start..end);
         }
@@ -54,10 +50,7 @@ impl Layout {
         let mut header = (text.len() as u64).to_le_bytes().to_vec();
         header.append(&mut text);
         let start = header.len() as u64;
-        let ranges = ranges
-            .into_iter()
-            .map(|r| start + r.start..start + r.end)
-            .collect();
+        let ranges = ranges.into_iter().map(|r| start + r.start..start + r.end).collect();
         Ok(Self { header, ranges })
     }
 
@@ -73,9 +66,7 @@ impl Layout {
 
     /// Size of the whole file.
     pub fn file_size(&self) -> u64 {
-        self.ranges
-            .last()
-            .map_or(self.header.len() as u64, |range| range.end)
+        self.ranges.last().map_or(self.header.len() as u64, |range| range.end)
     }
 }
 
@@ -121,10 +112,5 @@ fn layout_of(
     tensors: &BTreeMap<String, Tensor>,
     metadata: &BTreeMap<String, String>,
 ) -> Result<Layout, serde_json::Error> {
-    Layout::new(
-        tensors
-            .iter()
-            .map(|(name, t)| (name.as_str(), t.dtype(), t.shape())),
-        metadata,
-    )
+    Layout::new(tensors.iter().map(|(name, t)| (name.as_str(), t.dtype(), t.shape())), metadata)
 }

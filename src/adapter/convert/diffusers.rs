@@ -16,30 +16,18 @@ use crate::tensors::write_file;
 const FORMAT: &str = "diffusers";
 
 pub(super) fn write(adapter: &Adapter, out: &Path) -> Result<(), AdapterError> {
-    refuse_if(
-        adapter,
-        FORMAT,
-        "adapters of language models",
-        "keep the peft format",
-        |m| m.id.component == Component::Language,
-    )?;
+    refuse_if(adapter, FORMAT, "adapters of language models", "keep the peft format", |m| {
+        m.id.component == Component::Language
+    })?;
     refuse_beyond_lora(adapter, FORMAT)?;
-    refuse_if(
-        adapter,
-        FORMAT,
-        "replaced weights and biases",
-        "keep the peft format",
-        |m| !is_low_rank(m) || m.bias.is_some(),
-    )?;
+    refuse_if(adapter, FORMAT, "replaced weights and biases", "keep the peft format", |m| {
+        !is_low_rank(m) || m.bias.is_some()
+    })?;
     let mut tensors = BTreeMap::new();
     for module in adapter.modules.values() {
         let path = format!("{}.{}", module.id.component, module.id.long_path());
         let parts = peft::parts(module);
-        tensors.extend(
-            parts
-                .into_iter()
-                .map(|(part, t)| (format!("{path}.{part}"), t)),
-        );
+        tensors.extend(parts.into_iter().map(|(part, t)| (format!("{path}.{part}"), t)));
     }
     let mut kept = metadata::kept(adapter);
     kept.insert("format".to_owned(), "pt".to_owned());
@@ -52,17 +40,10 @@ pub(super) fn write(adapter: &Adapter, out: &Path) -> Result<(), AdapterError> {
 fn configs(adapter: &Adapter) -> Map<String, Value> {
     let mut fields = Map::new();
     for component in adapter.components().keys() {
-        let modules: Vec<&Module> = adapter
-            .modules
-            .values()
-            .filter(|m| m.id.component == *component)
-            .collect();
+        let modules: Vec<&Module> =
+            adapter.modules.values().filter(|m| m.id.component == *component).collect();
         let config = peft::lora_config(&modules);
-        fields.extend(
-            config
-                .into_iter()
-                .map(|(key, v)| (format!("{component}.{key}"), v)),
-        );
+        fields.extend(config.into_iter().map(|(key, v)| (format!("{component}.{key}"), v)));
     }
     fields
 }

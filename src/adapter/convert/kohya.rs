@@ -16,26 +16,16 @@ const FORMAT: &str = "kohya";
 
 pub(super) fn write(adapter: &Adapter, out: &Path) -> Result<(), AdapterError> {
     refuse(adapter)?;
-    let two_encoders = adapter
-        .modules
-        .keys()
-        .any(|id| id.component == Component::TextEncoder2)
-        || adapter
-            .metadata
-            .get("ss_base_model_version")
-            .is_some_and(|v| v.starts_with("sdxl"));
-    let unet = if two_encoders {
-        UnetNames::Original
-    } else {
-        UnetNames::Diffusers
-    };
+    let two_encoders = adapter.modules.keys().any(|id| id.component == Component::TextEncoder2)
+        || adapter.metadata.get("ss_base_model_version").is_some_and(|v| v.starts_with("sdxl"));
+    let unet = if two_encoders { UnetNames::Original } else { UnetNames::Diffusers };
     let mut tensors = BTreeMap::new();
     let mut ranks_alphas = Vec::new();
     for module in adapter.modules.values() {
         let Some(name) = kohya_names::write(&module.id, unet, two_encoders) else {
             continue;
         };
-        for (part, tensor) in parts(module)? {
+        for (part, tensor) in parts(module) {
             tensors.insert(format!("{name}.{part}"), tensor);
         }
         if let Some(rank) = module.rank().filter(|_| is_low_rank(module)) {
@@ -72,14 +62,15 @@ fn refuse(adapter: &Adapter) -> Result<(), AdapterError> {
 }
 
 /// The tensors of a module by their names after the module's.
-fn parts(module: &Module) -> Result<Vec<(&'static str, Tensor)>, AdapterError> {
+fn parts(module: &Module) -> Vec<(&'static str, Tensor)> {
     let mut parts = weight_parts(module);
-    if let Some(rank) = module.rank() {
-        parts.push((
-            "alpha",
-            Tensor::scalar(alpha_for(module.scale, rank), Float::F32),
-        ));
-    }
+    let alpha = match (module.rank(), &module.weight) {
+        (Some(rank), _) => Some(alpha_for(module.scale, rank)),
+        // Two full factors have no scale, but LyCORIS reads an alpha all the same.
+        (None, Some(Delta::Kronecker { .. })) => Some(module.alpha.unwrap_or(1.0)),
+        _ => None,
+    };
+    parts.extend(alpha.map(|alpha| ("alpha", Tensor::scalar(alpha, Float::F32))));
     if let Some(magnitude) = &module.magnitude {
         parts.push(("dora_scale", dora_scale(magnitude, module)));
     }
@@ -87,7 +78,7 @@ fn parts(module: &Module) -> Result<Vec<(&'static str, Tensor)>, AdapterError> {
         let norm = module.kind() == Kind::Norm;
         parts.push((if norm { "b_norm" } else { "diff_b" }, delta.clone()));
     }
-    Ok(parts)
+    parts
 }
 
 fn weight_parts(module: &Module) -> Vec<(&'static str, Tensor)> {
@@ -103,10 +94,8 @@ fn weight_parts(module: &Module) -> Vec<(&'static str, Tensor)> {
     match &module.weight {
         None | Some(Delta::Replacement(_)) => Vec::new(),
         Some(Delta::LowRank { down, up, mid }) => {
-            let mut parts = vec![
-                ("lora_down.weight", down.clone()),
-                ("lora_up.weight", up.clone()),
-            ];
+            let mut parts =
+                vec![("lora_down.weight", down.clone()), ("lora_up.weight", up.clone())];
             parts.extend(mid.clone().map(|mid| ("lora_mid.weight", mid)));
             parts
         }

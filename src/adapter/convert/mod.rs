@@ -29,21 +29,12 @@ fn refuse_if(
     hint: &'static str,
     cannot: impl Fn(&Module) -> bool,
 ) -> Result<(), AdapterError> {
-    let modules: Vec<String> = adapter
-        .modules
-        .values()
-        .filter(|m| cannot(m))
-        .map(|m| m.key.clone())
-        .collect();
+    let modules: Vec<String> =
+        adapter.modules.values().filter(|m| cannot(m)).map(|m| m.key.clone()).collect();
     if modules.is_empty() {
         return Ok(());
     }
-    Err(AdapterError::CannotExpress {
-        format,
-        reason,
-        modules: first_few(&modules),
-        hint,
-    })
+    Err(AdapterError::CannotExpress { format, reason, modules: first_few(&modules), hint })
 }
 
 /// What PEFT's `LoraConfig` and diffusers' keys have no words for.
@@ -53,12 +44,7 @@ fn refuse_beyond_lora(adapter: &Adapter, format: &'static str) -> Result<(), Ada
         format,
         "LoHa, LoKr, (IA)³, GLoRA, full and norm differences",
         "keep the kohya format, or `lora-eval merge` the adapter and `lora-eval extract` a LoRA",
-        |m| {
-            !matches!(
-                m.weight,
-                None | Some(Delta::LowRank { .. } | Delta::Replacement(_))
-            )
-        },
+        |m| !matches!(m.weight, None | Some(Delta::LowRank { .. } | Delta::Replacement(_))),
     )?;
     refuse_if(
         adapter,
@@ -67,24 +53,12 @@ fn refuse_beyond_lora(adapter: &Adapter, format: &'static str) -> Result<(), Ada
         "`lora-eval resize` to the same rank writes them in plain form",
         |m| matches!(&m.weight, Some(Delta::LowRank { mid: Some(_), .. })),
     )?;
-    refuse_if(
-        adapter,
-        format,
-        "DoRA along the inputs",
-        "keep the kohya format",
-        |m| {
-            m.magnitude
-                .as_ref()
-                .is_some_and(|d| d.axis == super::Axis::Input)
-        },
-    )?;
-    refuse_if(
-        adapter,
-        format,
-        "differences of a bias",
-        "keep the kohya format",
-        |m| matches!(m.bias, Some(BiasDelta::Add { scaled: false, .. })),
-    )
+    refuse_if(adapter, format, "DoRA along the inputs", "keep the kohya format", |m| {
+        m.magnitude.as_ref().is_some_and(|d| d.axis == super::Axis::Input)
+    })?;
+    refuse_if(adapter, format, "differences of a bias", "keep the kohya format", |m| {
+        matches!(m.bias, Some(BiasDelta::Add { scaled: false, .. }))
+    })
 }
 
 /// The alpha to store beside a rank so that a reader's `alpha / rank` gives the scale to the bit.

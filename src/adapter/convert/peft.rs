@@ -39,10 +39,7 @@ pub(super) fn write(adapter: &Adapter, out: &Path) -> Result<(), AdapterError> {
 fn holds_an_adapter(folder: &Path) -> bool {
     let places = ["", "unet", "text_encoder", "text_encoder_2"];
     let is_empty = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
-    is_empty
-        || places
-            .iter()
-            .any(|place| folder.join(place).join("adapter_config.json").is_file())
+    is_empty || places.iter().any(|place| folder.join(place).join("adapter_config.json").is_file())
 }
 
 fn write_component(
@@ -50,39 +47,23 @@ fn write_component(
     component: Component,
     folder: &Path,
 ) -> Result<(), AdapterError> {
-    let modules: Vec<&Module> = adapter
-        .modules
-        .values()
-        .filter(|m| m.id.component == component)
-        .collect();
+    let modules: Vec<&Module> =
+        adapter.modules.values().filter(|m| m.id.component == component).collect();
     let mut tensors = BTreeMap::new();
     for module in &modules {
         let path = format!("base_model.model.{}", module.id.long_path());
-        tensors.extend(
-            parts(module)
-                .into_iter()
-                .map(|(part, t)| (format!("{path}.{part}"), t)),
-        );
+        tensors.extend(parts(module).into_iter().map(|(part, t)| (format!("{path}.{part}"), t)));
     }
     let mut config = lora_config(&modules);
     if let Some(own) = &adapter.config {
-        for key in [
-            "base_model_name_or_path",
-            "revision",
-            "task_type",
-            "lora_dropout",
-        ] {
+        for key in ["base_model_name_or_path", "revision", "task_type", "lora_dropout"] {
             if let Some(value) = own.fields.get(key) {
                 config.insert(key.to_owned(), value.clone());
             }
         }
     }
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    write_file(
-        &folder.join("adapter_model.safetensors"),
-        &tensors,
-        &metadata,
-    )?;
+    write_file(&folder.join("adapter_model.safetensors"), &tensors, &metadata)?;
     let path = folder.join("adapter_config.json");
     let text = serde_json::to_vec_pretty(&Value::Object(config))
         .map_err(|e| TensorError::io(&path, e.into()))?;
@@ -94,22 +75,20 @@ pub(super) fn parts(module: &Module) -> Vec<(&'static str, Tensor)> {
     let mut parts = Vec::new();
     match &module.weight {
         Some(Delta::LowRank { down, up, .. }) if module.embedding => {
-            parts.extend([
-                ("lora_embedding_A", down.clone()),
-                ("lora_embedding_B", up.clone()),
-            ]);
+            parts.extend([("lora_embedding_A", down.clone()), ("lora_embedding_B", up.clone())]);
         }
         Some(Delta::LowRank { down, up, .. }) => {
-            parts.extend([
-                ("lora_A.weight", down.clone()),
-                ("lora_B.weight", up.clone()),
-            ]);
+            parts.extend([("lora_A.weight", down.clone()), ("lora_B.weight", up.clone())]);
         }
         Some(Delta::Replacement(tensor)) => parts.push(("weight", tensor.clone())),
         _ => {}
     }
     match &module.bias {
         Some(BiasDelta::Add { delta, .. }) => parts.push(("lora_B.bias", delta.clone())),
+        // PEFT wraps an adapted layer, which moves its own bias one level down.
+        Some(BiasDelta::Replace(tensor)) if is_low_rank(module) => {
+            parts.push(("base_layer.bias", tensor.clone()));
+        }
         Some(BiasDelta::Replace(tensor)) => parts.push(("bias", tensor.clone())),
         None => {}
     }
@@ -117,11 +96,7 @@ pub(super) fn parts(module: &Module) -> Vec<(&'static str, Tensor)> {
         let n = magnitude.vector.elements();
         let convolution =
             matches!(&module.weight, Some(Delta::LowRank { down, .. }) if down.shape().len() == 4);
-        let shape = if convolution {
-            vec![1, n, 1, 1]
-        } else {
-            vec![n]
-        };
+        let shape = if convolution { vec![1, n, 1, 1] } else { vec![n] };
         parts.push(("lora_magnitude_vector", magnitude.vector.reshape(shape)));
     }
     parts
@@ -134,20 +109,23 @@ pub(super) fn lora_config(modules: &[&Module]) -> Map<String, Value> {
         .filter(|m| is_low_rank(m))
         .filter_map(|m| {
             let rank = m.rank()?;
-            Some((m.id.long_path(), rank, alpha_for(m.scale, rank)))
+            // Without CLIP's `text_model.` level the name matches with and without it.
+            Some((m.id.path.clone(), rank, alpha_for(m.scale, rank)))
         })
         .collect();
     let rank = most_common(ranked.iter().map(|(_, rank, _)| *rank)).unwrap_or(8);
     let alpha = most_common(ranked.iter().map(|(.., alpha)| alpha.to_bits()));
     let alpha = alpha.map_or(rank as f32, f32::from_bits);
-    let others = |differs: &dyn Fn(&(String, usize, f32)) -> Option<Value>| -> Value {
-        let entries = ranked
-            .iter()
-            .filter_map(|entry| Some((entry.0.clone(), differs(entry)?)));
-        Value::Object(entries.collect())
-    };
-    let rank_pattern = others(&|(_, r, _)| (*r != rank).then(|| json!(r)));
-    let alpha_pattern = others(&|(.., a)| (a.to_bits() != alpha.to_bits()).then(|| number(*a)));
+    let rank_pattern: Map<String, Value> = ranked
+        .iter()
+        .filter(|(_, r, _)| *r != rank)
+        .map(|(path, r, _)| (path.clone(), json!(r)))
+        .collect();
+    let alpha_pattern: Map<String, Value> = ranked
+        .iter()
+        .filter(|(.., a)| a.to_bits() != alpha.to_bits())
+        .map(|(path, _, a)| (path.clone(), number(*a)))
+        .collect();
     let targets: Vec<&String> = ranked.iter().map(|(path, ..)| path).collect();
     let saved: Vec<String> = modules
         .iter()
@@ -188,15 +166,8 @@ pub(super) fn lora_config(modules: &[&Module]) -> Map<String, Value> {
 
 /// Whole numbers as integers, as PEFT writes them.
 fn number(value: f32) -> Value {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "checked to be whole and small"
-    )]
-    if value.fract() == 0.0 && value.abs() < 1e6 {
-        json!(value as i64)
-    } else {
-        json!(value)
-    }
+    #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and small")]
+    if value.fract() == 0.0 && value.abs() < 1e6 { json!(value as i64) } else { json!(value) }
 }
 
 fn most_common<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<T> {
@@ -204,8 +175,5 @@ fn most_common<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<T> {
     for value in values {
         *counts.entry(value).or_insert(0) += 1;
     }
-    counts
-        .into_iter()
-        .max_by_key(|(_, count)| *count)
-        .map(|(value, _)| value)
+    counts.into_iter().max_by_key(|(_, count)| *count).map(|(value, _)| value)
 }

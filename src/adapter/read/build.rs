@@ -22,12 +22,7 @@ const OTHER_SHAPES: &str = "the file was damaged or edited; save the adapter aga
 impl Parts<'_> {
     fn refuse(&self, problem: String, hint: &'static str) -> AdapterError {
         let module = self.key.stem.clone();
-        AdapterError::Module {
-            path: self.path.to_owned(),
-            module,
-            problem,
-            hint,
-        }
+        AdapterError::Module { path: self.path.to_owned(), module, problem, hint }
     }
 
     fn take(&mut self, part: Part) -> Option<Tensor> {
@@ -45,10 +40,7 @@ impl Parts<'_> {
             return Ok(None);
         };
         if tensor.elements() != 1 {
-            let problem = format!(
-                "`{name}` has shape {:?}, expected one number",
-                tensor.shape()
-            );
+            let problem = format!("`{name}` has shape {:?}, expected one number", tensor.shape());
             return Err(self.refuse(problem, OTHER_SHAPES));
         }
         if Float::of(tensor.dtype()).is_none() {
@@ -71,7 +63,7 @@ impl Parts<'_> {
         let stored_scale = self.number(Part::Scale, "scale")?;
         let embedding = self.tensors.contains_key(&Part::EmbeddingDown);
         let weight = self.weight()?;
-        let bias = self.bias()?;
+        let bias = self.bias();
         if weight.is_none() && bias.is_none() {
             return Ok(None);
         }
@@ -89,9 +81,7 @@ impl Parts<'_> {
         if let Some(rank) = module.rank() {
             self.check_rank(rank)?;
             let configured = config.filter(|_| stored_alpha.is_none());
-            module.alpha = configured
-                .map(|c| c.alpha(&self.key.config_path))
-                .or(module.alpha);
+            module.alpha = configured.map(|c| c.alpha(&self.key.config_path)).or(module.alpha);
             module.scale = match configured {
                 Some(config) => config.scale(&self.key.config_path, rank),
                 None => stored_alpha.map_or(1.0, |alpha| alpha / rank as f32),
@@ -138,20 +128,12 @@ impl Parts<'_> {
             let down = self.need(Part::EmbeddingDown, "lora_embedding_A", "lora_embedding_B")?;
             let up = self.need(Part::EmbeddingUp, "lora_embedding_B", "lora_embedding_A")?;
             self.check_product(&up, &down, "lora_embedding_B", "lora_embedding_A")?;
-            return Ok(Some(Delta::LowRank {
-                down,
-                up,
-                mid: None,
-            }));
+            return Ok(Some(Delta::LowRank { down, up, mid: None }));
         }
         if has(Part::HadaW1A) || has(Part::HadaW1B) || has(Part::HadaW2A) || has(Part::HadaW2B) {
             return self.hadamard().map(Some);
         }
-        if self
-            .tensors
-            .keys()
-            .any(|part| (Part::LokrW1..=Part::LokrT2).contains(part))
-        {
+        if self.tensors.keys().any(|part| (Part::LokrW1..=Part::LokrT2).contains(part)) {
             return self.kronecker().map(Some);
         }
         if has(Part::A1) || has(Part::A2) || has(Part::B1) || has(Part::B2) {
@@ -165,9 +147,7 @@ impl Parts<'_> {
             let on_input = flag.bytes().iter().any(|byte| *byte != 0);
             return Ok(Some(Delta::Scaling { weight, on_input }));
         }
-        let difference = self
-            .take(Part::Diff)
-            .or_else(|| self.take(Part::NormWeight));
+        let difference = self.take(Part::Diff).or_else(|| self.take(Part::NormWeight));
         let replacement = |tensor: Option<Tensor>| tensor.map(Delta::Replacement);
         Ok(difference
             .map(Delta::Difference)
@@ -231,15 +211,19 @@ impl Parts<'_> {
         let a = self.need(a, a_name, b_name)?;
         let b = self.need(b, b_name, a_name)?;
         let t = self.take(t);
-        let fits = match &t {
-            None => a.shape().len() == 2 && b.shape().len() >= 2 && a.shape()[1] == b.shape()[0],
-            Some(t) => {
-                a.shape().len() == 2
-                    && b.shape().len() == 2
-                    && t.shape().len() == 4
-                    && t.shape()[..2] == [a.shape()[0], b.shape()[0]]
-            }
-        };
+        let (left, right) = (a.shape(), b.shape());
+        let fits = left.len() == 2
+            && match &t {
+                None => right.len() >= 2 && left[1] == right[0],
+                Some(t) => {
+                    right.len() == 2
+                        && t.shape().len() == 4
+                        && t.shape()[..2] == [left[0], right[0]]
+                }
+            };
+        if fits && (left.contains(&0) || right.contains(&0)) {
+            return Err(self.refuse("has rank 0 or no elements".to_owned(), OTHER_SHAPES));
+        }
         if fits {
             return Ok(Product { a, b, t });
         }
@@ -253,14 +237,10 @@ impl Parts<'_> {
     }
 
     fn hadamard(&mut self) -> Result<Delta, AdapterError> {
-        let w1 = self.product(
-            [Part::HadaW1A, Part::HadaW1B, Part::HadaT1],
-            ["hada_w1_a", "hada_w1_b"],
-        )?;
-        let w2 = self.product(
-            [Part::HadaW2A, Part::HadaW2B, Part::HadaT2],
-            ["hada_w2_a", "hada_w2_b"],
-        )?;
+        let w1 =
+            self.product([Part::HadaW1A, Part::HadaW1B, Part::HadaT1], ["hada_w1_a", "hada_w1_b"])?;
+        let w2 =
+            self.product([Part::HadaW2A, Part::HadaW2B, Part::HadaT2], ["hada_w2_a", "hada_w2_b"])?;
         Ok(Delta::Hadamard { w1, w2 })
     }
 
@@ -286,10 +266,7 @@ impl Parts<'_> {
         if flat(&w1) && flat(&w2) {
             return Ok(Delta::Kronecker { w1, w2 });
         }
-        Err(self.refuse(
-            "a factor is neither a matrix nor a convolution".to_owned(),
-            OTHER_SHAPES,
-        ))
+        Err(self.refuse("a factor is neither a matrix nor a convolution".to_owned(), OTHER_SHAPES))
     }
 
     fn glora(&mut self) -> Result<Delta, AdapterError> {
@@ -297,67 +274,42 @@ impl Parts<'_> {
         let a2 = self.need(Part::A2, "a2", "a1")?;
         let b1 = self.need(Part::B1, "b1", "a1")?;
         let b2 = self.need(Part::B2, "b2", "a1")?;
-        // 1×1 convolutions of the factors are matrices; only b2 may have a kernel.
-        let flat = |t: &Tensor| match *t.shape() {
-            [rows, columns] | [rows, columns, 1, 1] => Some(t.reshape(vec![rows, columns])),
-            _ => None,
-        };
-        let kernel = |t: &Tensor| flat(t).or_else(|| (t.shape().len() == 4).then(|| t.clone()));
+        let flat = |t: &Tensor| matches!(t.shape(), [_, _] | [_, _, 1, 1]);
         let fits = |a1: &Tensor, a2: &Tensor, b1: &Tensor, b2: &Tensor| {
-            let rank = a1.shape()[1];
-            a1.shape()[0] == a2.shape()[1]
+            let rank = a1.shape().get(1).copied().unwrap_or(0);
+            flat(a1)
+                && flat(a2)
+                && flat(b1)
+                && matches!(b2.shape().len(), 2 | 4)
+                && a1.shape()[0] == a2.shape()[1]
                 && rank == a2.shape()[0]
                 && b1.shape()[1] == b2.shape()[0]
                 && b2.shape()[1] == a2.shape()[1]
                 && rank <= a1.shape()[0]
+                && [a1, a2, b1, b2].iter().all(|t| t.elements() > 0)
         };
         // Older LyCORIS files have the roles of 1 and 2 swapped; the shapes tell, since a rank is
         // never larger than the inputs.
-        let now = flat(&a1).zip(flat(&a2)).zip(flat(&b1).zip(kernel(&b2)));
-        if let Some(((a1, a2), (b1, b2))) = now.filter(|((a1, a2), (b1, b2))| fits(a1, a2, b1, b2))
-        {
+        if fits(&a1, &a2, &b1, &b2) {
             return Ok(Delta::Glora { a1, a2, b1, b2 });
         }
-        let old = flat(&a2).zip(flat(&a1)).zip(flat(&b2).zip(kernel(&b1)));
-        if let Some(((a1, a2), (b1, b2))) = old.filter(|((a1, a2), (b1, b2))| fits(a1, a2, b1, b2))
-        {
-            return Ok(Delta::Glora { a1, a2, b1, b2 });
+        if fits(&a2, &a1, &b2, &b1) {
+            return Ok(Delta::Glora { a1: a2, a2: a1, b1: b2, b2: b1 });
         }
-        Err(self.refuse(
-            "a1, a2, b1, b2 cannot be multiplied".to_owned(),
-            OTHER_SHAPES,
-        ))
+        Err(self.refuse("a1, a2, b1, b2 cannot be multiplied".to_owned(), OTHER_SHAPES))
     }
 
-    fn bias(&mut self) -> Result<Option<BiasDelta>, AdapterError> {
-        let added = self
-            .take(Part::DiffBias)
-            .or_else(|| self.take(Part::NormBias));
-        let bias = if let Some(delta) = added {
-            BiasDelta::Add {
-                delta,
-                scaled: false,
-            }
-        } else if let Some(delta) = self.take(Part::UpBias) {
-            BiasDelta::Add {
-                delta,
-                scaled: true,
-            }
-        } else if let Some(tensor) = self.take(Part::FullBias) {
-            BiasDelta::Replace(tensor)
-        } else {
-            return Ok(None);
-        };
-        Ok(Some(bias))
+    fn bias(&mut self) -> Option<BiasDelta> {
+        let added = self.take(Part::DiffBias).or_else(|| self.take(Part::NormBias));
+        added
+            .map(|delta| BiasDelta::Add { delta, scaled: false })
+            .or_else(|| self.take(Part::UpBias).map(|delta| BiasDelta::Add { delta, scaled: true }))
+            .or_else(|| self.take(Part::FullBias).map(BiasDelta::Replace))
     }
 
     fn magnitude(&mut self, module: &Module) -> Result<Option<Magnitude>, AdapterError> {
         if let Some(vector) = self.take(Part::MagnitudeVector) {
-            return Ok(Some(Magnitude {
-                vector,
-                axis: Axis::Output,
-                epsilon: 0.0,
-            }));
+            return Ok(Some(Magnitude { vector, axis: Axis::Output, epsilon: 0.0 }));
         }
         let Some(vector) = self.take(Part::DoraScale) else {
             return Ok(None);
@@ -382,11 +334,7 @@ impl Parts<'_> {
             Some(Float::F64) => f64::EPSILON,
             _ => f64::from(f32::EPSILON),
         };
-        Ok(Some(Magnitude {
-            vector,
-            axis,
-            epsilon,
-        }))
+        Ok(Some(Magnitude { vector, axis, epsilon }))
     }
 }
 

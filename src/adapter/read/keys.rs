@@ -128,49 +128,25 @@ pub(super) fn parse(key: &str) -> Option<Key> {
     {
         let part = match rest {
             "weight" => Part::Ia3Weight,
-            _ => {
-                ending(&key[stem.len()..])
-                    .filter(|(before, _)| before.is_empty())?
-                    .1
-            }
+            _ => ending(&key[stem.len()..]).filter(|(before, _)| before.is_empty())?.1,
         };
         let config_path = id.path.clone();
-        return Some(Key {
-            dialect: Dialect::Kohya,
-            id,
-            stem: stem.to_owned(),
-            config_path,
-            part,
-        });
+        return Some(Key { dialect: Dialect::Kohya, id, stem: stem.to_owned(), config_path, part });
     }
     let inner = key.strip_prefix("base_model.model.");
     let (stem, part) = match ending(&key) {
         Some(found) => found,
-        None => (full_tensor(inner?)?, full_part(&key)?),
+        None => full_tensor(inner?)?,
     };
-    let dialect = if inner.is_some() {
-        Dialect::Peft
-    } else {
-        Dialect::Diffusers
-    };
-    let old_style = key[..].contains("_lora.");
-    let (id, config_path) = dotted(
-        stem.strip_prefix("base_model.model.").unwrap_or(stem),
-        old_style,
-    );
-    Some(Key {
-        dialect,
-        id,
-        stem: stem.to_owned(),
-        config_path,
-        part,
-    })
+    let dialect = if inner.is_some() { Dialect::Peft } else { Dialect::Diffusers };
+    let old_style = key.contains("_lora.");
+    let (id, config_path) =
+        dotted(stem.strip_prefix("base_model.model.").unwrap_or(stem), old_style);
+    Some(Key { dialect, id, stem: stem.to_owned(), config_path, part })
 }
 
 fn ending(key: &str) -> Option<(&str, Part)> {
-    ENDINGS
-        .iter()
-        .find_map(|(end, part)| Some((key.strip_suffix(end)?, *part)))
+    ENDINGS.iter().find_map(|(end, part)| Some((key.strip_suffix(end)?, *part)))
 }
 
 /// `x.lora_A.default.weight` → `x.lora_A.weight`, and likewise for PEFT's other parts.
@@ -197,23 +173,15 @@ fn without_adapter_name(key: &str) -> String {
 }
 
 /// The module of a full tensor in a PEFT file, its wrappers' segments removed.
-fn full_tensor(inner: &str) -> Option<&str> {
-    let stem = inner
-        .strip_suffix(".weight")
-        .or_else(|| inner.strip_suffix(".bias"))?;
+fn full_tensor(inner: &str) -> Option<(&str, Part)> {
+    let (stem, last) = inner.rsplit_once('.')?;
+    let part = match last {
+        "weight" => Part::FullWeight,
+        "bias" => Part::FullBias,
+        _ => return None,
+    };
     let stem = stem.strip_suffix(".base_layer").unwrap_or(stem);
-    Some(match stem.rfind(".modules_to_save") {
-        Some(at) => &stem[..at],
-        None => stem,
-    })
-}
-
-fn full_part(key: &str) -> Option<Part> {
-    match () {
-        () if key.ends_with(".weight") => Some(Part::FullWeight),
-        () if key.ends_with(".bias") => Some(Part::FullBias),
-        () => None,
-    }
+    Some((stem.rfind(".modules_to_save").map_or(stem, |at| &stem[..at]), part))
 }
 
 /// Component and canonical path of a dotted module name; also the path as PEFT knows it.
@@ -228,9 +196,7 @@ fn dotted(stem: &str, old_style: bool) -> (ModuleId, String) {
         let id = ModuleId::new(Component::Unet, known.as_deref().unwrap_or(path));
         return (id, path.to_owned());
     }
-    let role = ROLES
-        .iter()
-        .find_map(|(prefix, c)| Some((*c, stem.strip_prefix(prefix)?)));
+    let role = ROLES.iter().find_map(|(prefix, c)| Some((*c, stem.strip_prefix(prefix)?)));
     let (component, path) = role.unwrap_or_else(|| (Component::of_path(stem), stem));
     let mut path = path.replace(".processor.", ".");
     if old_style {
@@ -250,11 +216,7 @@ fn modernise(path: &mut String, component: Component) {
         let Some(before) = path.strip_suffix(old) else {
             continue;
         };
-        let new = if component.is_text_encoder() {
-            clip
-        } else {
-            unet
-        };
+        let new = if component.is_text_encoder() { clip } else { unet };
         *path = format!("{before}{new}");
         return;
     }
@@ -304,66 +266,33 @@ mod tests {
     #[test]
     fn attention_output_of_old_files() {
         let key = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_out_lora.up.weight";
-        assert_eq!(
-            read(key).0,
-            "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0"
-        );
+        assert_eq!(read(key).0, "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0");
     }
 
     #[test]
     fn peft_parts() {
         for (key, path, part) in [
             ("lm_head.weight", "lm_head", Part::FullWeight),
-            (
-                "lm_head.modules_to_save.default.weight",
-                "lm_head",
-                Part::FullWeight,
-            ),
+            ("lm_head.modules_to_save.default.weight", "lm_head", Part::FullWeight),
             ("lm_head.base_layer.weight", "lm_head", Part::FullWeight),
-            (
-                "model.layers.0.mlp.up_proj.bias",
-                "model.layers.0.mlp.up_proj",
-                Part::FullBias,
-            ),
+            ("model.layers.0.mlp.up_proj.bias", "model.layers.0.mlp.up_proj", Part::FullBias),
             ("model.x.lora_B.bias", "model.x", Part::UpBias),
-            (
-                "model.embed_tokens.lora_embedding_A",
-                "model.embed_tokens",
-                Part::EmbeddingDown,
-            ),
+            ("model.embed_tokens.lora_embedding_A", "model.embed_tokens", Part::EmbeddingDown),
             (
                 "model.embed_tokens.lora_embedding_A.default",
                 "model.embed_tokens",
                 Part::EmbeddingDown,
             ),
-            (
-                "model.x.lora_magnitude_vector",
-                "model.x",
-                Part::MagnitudeVector,
-            ),
-            (
-                "model.x.lora_magnitude_vector.default.weight",
-                "model.x",
-                Part::MagnitudeVector,
-            ),
+            ("model.x.lora_magnitude_vector", "model.x", Part::MagnitudeVector),
+            ("model.x.lora_magnitude_vector.default.weight", "model.x", Part::MagnitudeVector),
         ] {
-            assert_eq!(
-                read(&format!("base_model.model.{key}")),
-                (path.to_owned(), part),
-                "{key}"
-            );
+            assert_eq!(read(&format!("base_model.model.{key}")), (path.to_owned(), part), "{key}");
         }
     }
 
     #[test]
     fn foreign_keys_are_not_adapters() {
-        for key in [
-            "",
-            ".",
-            "weight",
-            "model.layers.0.weight",
-            "bundle_emb.x.string_to_param.*",
-        ] {
+        for key in ["", ".", "weight", "model.layers.0.weight", "bundle_emb.x.string_to_param.*"] {
             assert_eq!(parse(key), None, "{key}");
         }
     }

@@ -49,22 +49,14 @@ pub(super) fn open(path: &Path) -> Result<Adapter, AdapterError> {
     let file = TensorFile::open(path, Limits::ADAPTER)?;
     if is_peft {
         let name = path.parent().and_then(Path::file_name);
-        return peft(
-            &file,
-            &config,
-            name.unwrap_or_default().to_string_lossy().into_owned(),
-        );
+        return peft(&file, &config, &name.unwrap_or_default().to_string_lossy());
     }
     from_file(&file)
 }
 
 fn open_folder(folder: &Path) -> Result<Adapter, AdapterError> {
     let name = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    let name = name
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let config = folder.join(CONFIG);
     if config.is_file() {
         let weights = folder.join(WEIGHTS);
@@ -72,19 +64,16 @@ fn open_folder(folder: &Path) -> Result<Adapter, AdapterError> {
             let path = folder.join("adapter_model.bin");
             return Err(crate::tensors::TensorError::Pickle { path }.into());
         }
-        return peft(&TensorFile::open(&weights, Limits::ADAPTER)?, &config, name);
+        return peft(&TensorFile::open(&weights, Limits::ADAPTER)?, &config, &name);
     }
-    let parts: Vec<(Component, PathBuf)> = [
-        Component::Unet,
-        Component::TextEncoder,
-        Component::TextEncoder2,
-    ]
-    .into_iter()
-    .map(|component| (component, folder.join(component.name())))
-    .filter(|(_, part)| part.join(CONFIG).is_file())
-    .collect();
+    let parts: Vec<(Component, PathBuf)> =
+        [Component::Unet, Component::TextEncoder, Component::TextEncoder2]
+            .into_iter()
+            .map(|component| (component, folder.join(component.name())))
+            .filter(|(_, part)| part.join(CONFIG).is_file())
+            .collect();
     if !parts.is_empty() {
-        return peft_of_components(folder, &parts, name);
+        return peft_of_components(folder, &parts, &name);
     }
     let mut adapter = from_file(&TensorFile::open(&only_file(folder)?, Limits::ADAPTER)?)?;
     adapter.name = name;
@@ -117,13 +106,10 @@ fn only_file(folder: &Path) -> Result<PathBuf, AdapterError> {
     }
 }
 
-fn peft(file: &Arc<TensorFile>, config: &Path, name: String) -> Result<Adapter, AdapterError> {
-    let configs = Configs {
-        all: Some(PeftConfig::open(config)?),
-        each: BTreeMap::new(),
-    };
+fn peft(file: &Arc<TensorFile>, config: &Path, name: &str) -> Result<Adapter, AdapterError> {
+    let configs = Configs { all: Some(PeftConfig::open(config)?), each: BTreeMap::new() };
     let mut adapter = collect(file, &configs)?;
-    adapter.name = name;
+    name.clone_into(&mut adapter.name);
     adapter.config = configs.all;
     Ok(adapter)
 }
@@ -132,32 +118,23 @@ fn peft(file: &Arc<TensorFile>, config: &Path, name: String) -> Result<Adapter, 
 fn peft_of_components(
     folder: &Path,
     parts: &[(Component, PathBuf)],
-    name: String,
+    name: &str,
 ) -> Result<Adapter, AdapterError> {
     let mut whole: Option<Adapter> = None;
     for (component, part) in parts {
         let file = TensorFile::open(&part.join(WEIGHTS), Limits::ADAPTER)?;
-        let mut adapter = peft(&file, &part.join(CONFIG), name.clone())?;
-        let modules = std::mem::take(&mut adapter.modules)
-            .into_values()
-            .map(|mut module| {
-                module.id = ModuleId::new(*component, &module.id.path);
-                (module.id.clone(), module)
-            });
-        match &mut whole {
-            Some(whole) => {
-                whole.modules.extend(modules);
-                whole.unread.append(&mut adapter.unread);
-                whole.warnings.append(&mut adapter.warnings);
-            }
-            None => {
-                let modules = modules.collect();
-                whole = Some(Adapter {
-                    modules,
-                    path: folder.to_owned(),
-                    ..adapter
-                });
-            }
+        let mut adapter = peft(&file, &part.join(CONFIG), name)?;
+        let modules = std::mem::take(&mut adapter.modules).into_values().map(|mut module| {
+            module.id = ModuleId::new(*component, &module.id.path);
+            (module.id.clone(), module)
+        });
+        if let Some(whole) = &mut whole {
+            whole.modules.extend(modules);
+            whole.unread.append(&mut adapter.unread);
+            whole.warnings.append(&mut adapter.warnings);
+        } else {
+            let modules = modules.collect();
+            whole = Some(Adapter { modules, path: folder.to_owned(), ..adapter });
         }
     }
     whole.ok_or_else(|| AdapterError::File {
@@ -175,10 +152,7 @@ pub(super) fn from_file(file: &Arc<TensorFile>) -> Result<Adapter, AdapterError>
     }
     let mut adapter = collect(file, &configs)?;
     let no_scale = adapter.format == Format::Peft
-        && adapter
-            .modules
-            .values()
-            .any(|m| m.rank().is_some() && m.alpha.is_none());
+        && adapter.modules.values().any(|m| m.rank().is_some() && m.alpha.is_none());
     if no_scale {
         adapter.warnings.push(format!(
             "no {CONFIG} beside the file, so alpha is unknown; it is taken to be the rank (scale 1)"
@@ -187,7 +161,7 @@ pub(super) fn from_file(file: &Arc<TensorFile>) -> Result<Adapter, AdapterError>
     Ok(adapter)
 }
 
-/// diffusers keeps each component's LoraConfig under `component.field` in one JSON text.
+/// diffusers keeps each component's `LoraConfig` under `component.field` in one JSON text.
 fn diffusers_configs(
     text: &str,
     path: &Path,
@@ -211,7 +185,7 @@ fn diffusers_configs(
         each.entry(component).or_default().insert(field, value);
     }
     each.into_iter()
-        .map(|(component, fields)| Ok((component, PeftConfig::from_fields(fields, path)?)))
+        .map(|(component, fields)| Ok((component, PeftConfig::from_fields(&fields, path)?)))
         .collect()
 }
 
@@ -257,12 +231,7 @@ fn collect(file: &Arc<TensorFile>, configs: &Configs) -> Result<Adapter, Adapter
         Some(Dialect::Peft) => Format::Peft,
     };
     let mut adapter = Adapter {
-        name: file
-            .path()
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
+        name: file.path().file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         path: file.path().to_owned(),
         format,
         warnings: Vec::new(),
@@ -276,11 +245,7 @@ fn collect(file: &Arc<TensorFile>, configs: &Configs) -> Result<Adapter, Adapter
 }
 
 fn nothing_read(path: &Path, unread: &[String]) -> AdapterError {
-    let keys = if unread.is_empty() {
-        "it is empty".to_owned()
-    } else {
-        first_few(unread)
-    };
+    let keys = if unread.is_empty() { "it is empty".to_owned() } else { first_few(unread) };
     AdapterError::File {
         path: path.to_owned(),
         problem: format!("no key of this file is an adapter's: {keys}"),
@@ -292,52 +257,30 @@ fn warnings(adapter: &Adapter, configs: &Configs) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut say = |modules: Vec<String>, what: &str| {
         if !modules.is_empty() {
-            warnings.push(format!(
-                "{} module(s) {what}: {}",
-                modules.len(),
-                first_few(&modules)
-            ));
+            warnings.push(format!("{} module(s) {what}: {}", modules.len(), first_few(&modules)));
         }
     };
     let keys = |wanted: &dyn Fn(&Module) -> bool| -> Vec<String> {
-        adapter
-            .modules
-            .values()
-            .filter(|m| wanted(m))
-            .map(|m| m.key.clone())
-            .collect()
+        adapter.modules.values().filter(|m| wanted(m)).map(|m| m.key.clone()).collect()
     };
     let zero_alpha = keys(&|m| m.alpha == Some(0.0));
-    say(
-        zero_alpha,
-        "have alpha 0, which is taken literally: no effect",
-    );
+    say(zero_alpha, "have alpha 0, which is taken literally: no effect");
     let too_wide = keys(&|m| {
         let (Some(rank), Some(Delta::LowRank { .. })) = (m.rank(), &m.weight) else {
             return false;
         };
-        m.outputs()
-            .max(m.inputs())
-            .is_some_and(|widest| rank > widest)
+        m.outputs().max(m.inputs()).is_some_and(|widest| rank > widest)
     });
-    say(
-        too_wide,
-        "have a rank larger than both dimensions, which adds nothing but size",
-    );
+    say(too_wide, "have a rank larger than both dimensions, which adds nothing but size");
     let other_rank = keys(&|m| {
         let config = configs.of(m.id.component);
         matches!((config, m.rank()), (Some(c), Some(r)) if c.rank(&m.id.long_path()) != r as f32)
     });
-    say(
-        other_rank,
-        "have another rank than the configuration says; the tensors are believed",
-    );
+    say(other_rank, "have another rank than the configuration says; the tensors are believed");
     for config in configs.each.values().chain(&configs.all) {
         if !config.unknown.is_empty() {
             let names = first_few(&config.unknown);
-            warnings.push(format!(
-                "settings of the adapter that are not known here: {names}"
-            ));
+            warnings.push(format!("settings of the adapter that are not known here: {names}"));
         }
     }
     warnings
@@ -353,18 +296,11 @@ mod tests {
             .iter()
             .map(|(name, shape)| {
                 let values = vec![0.5; shape.iter().product()];
-                (
-                    (*name).to_owned(),
-                    Tensor::from_f32(shape.to_vec(), &values, Float::F32),
-                )
+                ((*name).to_owned(), Tensor::from_f32(shape.to_vec(), &values, Float::F32))
             })
             .collect();
         let bytes = serialize(&tensors, &BTreeMap::new()).unwrap();
-        from_file(&TensorFile::from_bytes(
-            Path::new("x.safetensors"),
-            bytes,
-            Limits::ADAPTER,
-        )?)
+        from_file(&TensorFile::from_bytes(Path::new("x.safetensors"), bytes, Limits::ADAPTER)?)
     }
 
     fn problem(tensors: &[(&str, &[usize])]) -> String {
@@ -375,10 +311,7 @@ mod tests {
 
     #[test]
     fn alpha_over_rank() {
-        let (down, up) = (
-            format!("{Q}.lora_down.weight"),
-            format!("{Q}.lora_up.weight"),
-        );
+        let (down, up) = (format!("{Q}.lora_down.weight"), format!("{Q}.lora_up.weight"));
         let alpha = format!("{Q}.alpha");
         let without = file(&[(&down, &[4, 8]), (&up, &[8, 4])]).unwrap();
         assert_eq!(without.modules.values().next().unwrap().scale, 1.0);
@@ -388,10 +321,7 @@ mod tests {
 
     #[test]
     fn incomplete_and_contradicting_modules_are_named() {
-        let (down, up) = (
-            format!("{Q}.lora_down.weight"),
-            format!("{Q}.lora_up.weight"),
-        );
+        let (down, up) = (format!("{Q}.lora_down.weight"), format!("{Q}.lora_up.weight"));
         assert!(problem(&[(&up, &[8, 4])]).contains("has `up` but no `down`"));
         assert!(problem(&[(&down, &[4, 8])]).contains("has `down` but no `up`"));
         assert!(problem(&[(&down, &[4, 8]), (&up, &[8, 5])]).contains("expected (out, rank)"));
@@ -410,25 +340,14 @@ mod tests {
             "lora_unet_input_blocks_4_1_proj_in.lora_up.weight",
             "lora_unet_down_blocks_1_attentions_0_proj_in.lora_down.weight",
         ];
-        let error = problem(&[
-            (names[0], &[4, 8]),
-            (names[1], &[8, 4]),
-            (names[2], &[4, 8]),
-        ]);
+        let error = problem(&[(names[0], &[4, 8]), (names[1], &[8, 4]), (names[2], &[4, 8])]);
         assert!(error.contains("is also named"), "{error}");
     }
 
     #[test]
     fn rank_beyond_both_dimensions_is_warned_about() {
-        let (down, up) = (
-            format!("{Q}.lora_down.weight"),
-            format!("{Q}.lora_up.weight"),
-        );
+        let (down, up) = (format!("{Q}.lora_down.weight"), format!("{Q}.lora_up.weight"));
         let adapter = file(&[(&down, &[16, 8]), (&up, &[8, 16])]).unwrap();
-        assert!(
-            adapter.warnings[0].contains("larger than both"),
-            "{:?}",
-            adapter.warnings
-        );
+        assert!(adapter.warnings[0].contains("larger than both"), "{:?}", adapter.warnings);
     }
 }
