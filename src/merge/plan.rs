@@ -57,6 +57,9 @@ impl<'a> Plan<'a> {
         for (input, fit) in adapters.iter().zip(fits) {
             for (module, target) in &fit.matched {
                 let strength = input.strength(&module.id);
+                if strength == 0.0 {
+                    continue; // the base itself, to the bit
+                }
                 if target.tied && target.weight.key != HEAD {
                     head.push((target, module, strength));
                     continue;

@@ -306,7 +306,10 @@ fn add_open_clip(
         }
         return;
     }
-    let path = inner.strip_suffix(".weight").and_then(ldm::open_clip_to_transformers);
+    let path = match inner {
+        "positional_embedding" => Some("embeddings.position_embedding".to_owned()),
+        _ => inner.strip_suffix(".weight").and_then(ldm::open_clip_to_transformers),
+    };
     if let Some(path) = path {
         add(table, index, file, ModuleId::new(component, &path), key);
     }
