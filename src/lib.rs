@@ -1,4 +1,4 @@
-//! `lora-eval`: train, test, judge and merge LoRA adapters.
+//! `lora-eval`: LoRA adapters read, merged, converted and judged.
 //!
 //! The library behind the `lora-eval` program. Its modules stand on floors; a module imports only
 //! from floors below its own, and siblings do not import each other (`tests/floors.rs` holds that):
@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 4 | [`merge`], [`extract`] | adapters applied to a base on disk, and taken out of one |
 //! | 3 | [`model`] | bases: layouts, and the table from adapter modules to base tensors |
-//! | 1 | [`adapter`], [`prompt`] | adapters as data; the prompt language |
+//! | 1 | [`adapter`], [`prompt`], [`hub`] | adapters as data; the prompt language; names of bases |
 //! | 0 | [`base`], [`tensors`], [`linalg`] | files, safetensors, dense matrices |
 //!
 //! Start at [`adapter::Adapter`] (any format, one type) and [`merge::merge`].
@@ -15,6 +15,7 @@
 pub mod adapter;
 pub mod base;
 pub mod extract;
+pub mod hub;
 pub mod linalg;
 pub mod merge;
 pub mod model;

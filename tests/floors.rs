@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Modules and their floors. Modules of equal number are siblings.
-const FLOORS: [(&str, u8); 10] = [
+const FLOORS: [(&str, u8); 11] = [
     ("base", 0),
     ("linalg", 0),
     ("tensors", 1), // the first floor's lower landing: files of tensors need `base`
     ("adapter", 2),
     ("prompt", 2),
+    ("hub", 2),
     ("model", 4),
     ("extract", 5),
     ("merge", 5),

@@ -4,17 +4,51 @@
 //! a crash, a full disk or an interrupt leaves what was there before. Replacing an existing file
 //! syncs the new one first; a new file is left to the page cache, as `cp` does.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::{NamedTempFile, TempDir};
+
+/// Temporary files and folders that are being written.
+static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Removes everything that was started and not committed: for a program that is told to stop.
+pub fn remove_unfinished() {
+    for path in std::mem::take(&mut *unfinished()) {
+        let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+    }
+}
+
+fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An entry of the list of unfinished paths, for as long as it lives.
+#[derive(Debug)]
+struct Listed(PathBuf);
+
+impl Listed {
+    fn new(path: &Path) -> Self {
+        unfinished().insert(path.to_owned());
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        unfinished().remove(&self.0);
+    }
+}
 
 /// A file being written beside `path`; [`AtomicFile::commit`] gives it its name.
 #[derive(Debug)]
 pub struct AtomicFile {
     temporary: NamedTempFile,
     path: PathBuf,
+    _listed: Listed,
 }
 
 impl AtomicFile {
@@ -31,7 +65,7 @@ impl AtomicFile {
             builder.permissions(fs::Permissions::from_mode(0o666)); // less the umask
         }
         let temporary = builder.tempfile_in(folder_of(path))?;
-        Ok(Self { temporary, path: path.to_owned() })
+        Ok(Self { _listed: Listed::new(temporary.path()), temporary, path: path.to_owned() })
     }
 
     /// The open file.
@@ -62,6 +96,7 @@ pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
 pub struct AtomicFolder {
     temporary: TempDir,
     path: PathBuf,
+    _listed: Listed,
 }
 
 impl AtomicFolder {
@@ -74,7 +109,8 @@ impl AtomicFolder {
             use std::os::unix::fs::PermissionsExt as _;
             builder.permissions(fs::Permissions::from_mode(0o777)); // less the umask
         }
-        Ok(Self { temporary: builder.tempdir_in(folder_of(path))?, path: path.to_owned() })
+        let temporary = builder.tempdir_in(folder_of(path))?;
+        Ok(Self { _listed: Listed::new(temporary.path()), temporary, path: path.to_owned() })
     }
 
     /// Where to write meanwhile.

@@ -6,6 +6,8 @@ use anyhow::bail;
 use lora_eval::adapter::Adapter;
 use lora_eval::adapter::combine::Weighted;
 use lora_eval::base::hint::first_few;
+use lora_eval::hub;
+use lora_eval::model::Base;
 
 use super::output;
 
@@ -106,6 +108,11 @@ pub fn open(path: &Path) -> anyhow::Result<Adapter> {
         ));
     }
     Ok(adapter)
+}
+
+/// Opens a base by its name.
+pub fn open_base(name: &str) -> anyhow::Result<Base> {
+    Ok(Base::open(&hub::resolve(name)?)?)
 }
 
 /// Opens all of them at their strengths.

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 
 use lora_eval::base::hint::first_few;
 use lora_eval::extract::{Report, Request, extract};
-use lora_eval::model::Base;
 use lora_eval::tensors::Float;
 
 use super::global::Global;
-use super::output;
 use super::rank::RankArgs;
+use super::{adapters, output};
 
 /// Extract an adapter from the difference of two models
 ///
@@ -22,10 +21,10 @@ use super::rank::RankArgs;
 pub struct Args {
     /// The base
     #[arg(long, value_name = "BASE")]
-    base: PathBuf,
+    base: String,
     /// The model that was trained from it
     #[arg(long, value_name = "MODEL")]
-    tuned: PathBuf,
+    tuned: String,
     #[command(flatten)]
     rank: RankArgs,
     /// Where to write
@@ -35,7 +34,7 @@ pub struct Args {
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let (rule, rank) = args.rank.rule()?;
-    let (base, tuned) = (Base::open(&args.base)?, Base::open(&args.tuned)?);
+    let (base, tuned) = (adapters::open_base(&args.base)?, adapters::open_base(&args.tuned)?);
     let dtype = global.dtype.float().unwrap_or(Float::F32);
     let request = Request { base: &base, tuned: &tuned, out: &args.out, rank, rule, dtype };
     let report = extract(&request)?;

@@ -27,7 +27,7 @@ pub struct Args {
     files: Vec<PathBuf>,
     /// A base to hold them against
     #[arg(long, value_name = "BASE")]
-    base: Option<PathBuf>,
+    base: Option<String>,
 }
 
 /// One adapter, as `--json` prints it.
@@ -67,7 +67,7 @@ struct Fitting {
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
-    let base = args.base.as_deref().map(Base::open).transpose()?;
+    let base = args.base.as_deref().map(adapters::open_base).transpose()?;
     let mut all = Vec::new();
     for path in &args.files {
         all.push(inspect(path, base.as_ref())?);

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use lora_eval::base::terminal::bytes;
 use lora_eval::merge::{Report, Request, merge};
-use lora_eval::model::Base;
 
 use super::adapters::{self, Reference};
 use super::global::Global;
@@ -17,12 +16,13 @@ use super::{output, progress};
 /// touches are copied as they are. The base is never changed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    lora-eval merge --base sd15.safetensors --lora style=style.safetensors:0.8 --out merged.safetensors\n  \
+    lora-eval merge --base sd15.safetensors --lora style.safetensors:0.8 --out merged.safetensors\n  \
     lora-eval merge --base Llama-3.2-1B/ --lora my-adapter/ --out merged/ --dtype bf16")]
 pub struct Args {
-    /// The base: a transformers or diffusers folder, or a single .safetensors file
+    /// The base: a transformers or diffusers folder, a single .safetensors file, or hf:OWNER/NAME in
+    /// the local cache
     #[arg(long, value_name = "BASE")]
-    base: PathBuf,
+    base: String,
     /// An adapter, its name and strength (default 1); repeatable. PATH:TE:UNET sets the text
     /// encoder's and the UNet's strength apart
     #[arg(long, value_name = "[NAME=]PATH[:STRENGTH]", required = true, value_parser = adapters::parse)]
@@ -36,7 +36,7 @@ pub struct Args {
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
-    let base = Base::open(&args.base)?;
+    let base = adapters::open_base(&args.base)?;
     let inputs = adapters::open_all(&args.lora)?;
     let request = Request {
         base: &base,

@@ -1,7 +1,8 @@
 //! Floor 6: one file a verb. Arguments become the library's options, its result is printed.
 //!
 //! Standard output carries the result (with `--json` one JSON document and nothing else); progress,
-//! notes and errors go to standard error. Exit codes: 0 success, 1 failed, 2 wrong usage.
+//! notes and errors go to standard error. Exit codes: 0 success, 1 failed, 2 wrong usage, 130
+//! interrupted.
 
 mod adapters;
 mod combine;
@@ -23,14 +24,14 @@ use clap::{Parser, Subcommand};
 
 use global::Global;
 
-/// Train, test, judge and merge LoRA adapters for Stable Diffusion and language models.
+/// Inspect, merge, convert, extract and shrink LoRA adapters of Stable Diffusion and language models.
 ///
 /// Adapters are read in every common format (kohya, LyCORIS, diffusers, PEFT), bases as transformers
 /// or diffusers folders or as single Stable Diffusion files. Nothing is downloaded, nothing is
 /// changed in place.
 #[derive(Debug, Parser)]
 #[command(name = "lora-eval", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 success, 1 failed, 2 wrong usage.\n\
+#[command(after_help = "Exit codes: 0 success, 1 failed, 2 wrong usage, 130 interrupted.\n\
     Examples:\n  \
     lora-eval inspect style.safetensors --base sd15.safetensors\n  \
     lora-eval merge --base sd15.safetensors --lora style.safetensors:0.8 --out merged.safetensors\n  \
@@ -55,6 +56,15 @@ enum Verb {
     Manual(manual::Args),
 }
 
+/// Ctrl-C and termination leave no unfinished files behind.
+fn stop_cleanly() {
+    // A second handler is refused; the program installs one.
+    let _ = ctrlc::set_handler(|| {
+        lora_eval::base::atomic::remove_unfinished();
+        std::process::exit(130);
+    });
+}
+
 /// Runs the program.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -65,6 +75,7 @@ pub fn run() -> ExitCode {
         }
     };
     cli.global.start_logging();
+    stop_cleanly();
     let result = cli.global.prepare().and_then(|()| match cli.verb {
         Verb::Inspect(args) => inspect::run(&cli.global, &args),
         Verb::Merge(args) => merge::run(&cli.global, &args),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use lora_eval::prompt::Prompt;
+use lora_eval::prompt::{FeatureKind, Prompt};
 
 use super::global::Global;
 use super::output;
@@ -43,7 +43,28 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         }
     }
     for feature in &prompt.features {
-        let _ = writeln!(text, "feature    column {}: {:?}", feature.at.column, feature.kind);
+        let what = describe(&feature.kind);
+        let _ = writeln!(text, "at column  {:<8} {}", feature.at.column, output::name(&what));
     }
     output::print(&text)
+}
+
+/// What a schedule, an alternation or a composition does.
+fn describe(kind: &FeatureKind) -> String {
+    match kind {
+        FeatureKind::Schedule(switch) => {
+            let when = if switch.fraction {
+                format!("after {} of the steps", output::percent(switch.when))
+            } else {
+                format!("after step {}", switch.when)
+            };
+            format!("{:?} becomes {:?} {when}", switch.from, switch.to)
+        }
+        FeatureKind::Alternation { options } => {
+            format!("{} in turn, one a step", options.join(" | "))
+        }
+        FeatureKind::Composition => "AND: a further prompt".to_owned(),
+        FeatureKind::PartWeight => "the weight of a prompt".to_owned(),
+        _ => "not executed".to_owned(),
+    }
 }
