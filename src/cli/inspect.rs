@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use lora_eval::adapter::combine::Weighted;
 use lora_eval::adapter::hashes::Hashes;
 use lora_eval::adapter::{Adapter, Component, Format, Kind, Module, made_for};
 use lora_eval::base::hint::first_few;
-use lora_eval::model::{Base, Unmatched, fit};
+use lora_eval::merge::{BlockChange, Coverage, measure};
+use lora_eval::model::{Base, Unmatched};
 use lora_eval::tensors::{Float, Limits, TensorFile};
 use serde::Serialize;
 
@@ -57,12 +59,16 @@ struct Inspection {
     base: Option<Fitting>,
 }
 
-/// How it fits the base.
+/// How it fits the base, and what it would do to its weights at strength 1.
 #[derive(Debug, Serialize)]
 struct Fitting {
     base: String,
     matched: usize,
     unmatched: Vec<Unmatched>,
+    coverage: Vec<Coverage>,
+    blocks: Vec<BlockChange>,
+    relative_change: f64,
+    lost: f64,
     notes: Vec<String>,
 }
 
@@ -70,7 +76,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let base = args.base.as_deref().map(adapters::open_base).transpose()?;
     let mut all = Vec::new();
     for path in &args.files {
-        all.push(inspect(path, base.as_ref())?);
+        all.push(inspect(global, path, base.as_ref())?);
     }
     if global.json {
         return match all.as_slice() {
@@ -82,9 +88,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     output::print(&texts.join("\n"))
 }
 
-fn inspect(path: &Path, base: Option<&Base>) -> anyhow::Result<Inspection> {
+fn inspect(global: &Global, path: &Path, base: Option<&Base>) -> anyhow::Result<Inspection> {
     let adapter = adapters::open(path)?;
-    let fitting = base.map(|base| fitting(&adapter, base)).transpose()?;
+    let fitting = base.map(|base| fitting(global, &adapter, base)).transpose()?;
     let hashes = Hashes::of(&*TensorFile::open(&weights(path, &adapter), Limits::ADAPTER)?);
     let stored = adapter.metadata.get("sshs_model_hash");
     let hash_in_metadata =
@@ -112,13 +118,18 @@ fn inspect(path: &Path, base: Option<&Base>) -> anyhow::Result<Inspection> {
     })
 }
 
-fn fitting(adapter: &Adapter, base: &Base) -> anyhow::Result<Fitting> {
-    let fit = fit(adapter, base)?;
+fn fitting(global: &Global, adapter: &Adapter, base: &Base) -> anyhow::Result<Fitting> {
+    let one = [Weighted { adapter: adapter.clone(), text_encoder: 1.0, unet: 1.0 }];
+    let report = measure(base, &one, global.dtype.float())?;
     Ok(Fitting {
-        base: base.describe(),
-        matched: fit.matched.len(),
-        unmatched: fit.unmatched,
-        notes: fit.notes,
+        base: report.base,
+        matched: report.modules,
+        unmatched: report.unmatched,
+        coverage: report.coverage,
+        blocks: report.blocks,
+        relative_change: report.relative_change,
+        lost: report.lost,
+        notes: report.notes,
     })
 }
 
@@ -165,13 +176,24 @@ fn describe(global: &Global, one: &Inspection) -> String {
     }
     if let Some(base) = &one.base {
         line("base", format!("{}: {} of {} modules fit", base.base, base.matched, one.modules));
-        for unmatched in &base.unmatched {
-            line(
-                "  no place",
-                format!("{} ({})", output::name(&unmatched.module), unmatched.reason),
-            );
+        for c in &base.coverage {
+            line("", format!("{} {:?}: {} of {}", c.component, c.kind, c.matched, c.of));
         }
-        base.notes.iter().for_each(|note| line("  note", note.clone()));
+        for unmatched in &base.unmatched {
+            let name = output::name(&unmatched.module);
+            line("  no place", format!("{name} ({})", unmatched.reason));
+        }
+        for note in &base.notes {
+            line("  note", note.clone());
+        }
+        let lost = output::percent(base.lost);
+        line(
+            "at strength 1",
+            format!("‖ΔW‖/‖W‖ {:.4}, {lost} lost to rounding", base.relative_change),
+        );
+        for block in &base.blocks {
+            line("", output::block(block));
+        }
     }
     if !one.unread.is_empty() {
         line("not read", format!("{} keys: {}", one.unread.len(), first_few(&one.unread)));

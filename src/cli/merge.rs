@@ -85,14 +85,7 @@ fn summary(global: &Global, report: &Report) -> String {
     );
     if global.verbose > 0 {
         for block in &report.blocks {
-            let _ = writeln!(
-                text,
-                "  {:<16} {:<28} ‖ΔW‖/‖W‖ {:.4}, lost {}",
-                block.component.name(),
-                block.block,
-                block.relative_change,
-                output::percent(block.lost)
-            );
+            let _ = writeln!(text, "  {}", output::block(block));
         }
     } else if report.lost > 0.2 {
         text.push_str("much of the update is smaller than the output's type can hold; `--dtype f32` keeps it\n");

@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 
 use lora_eval::base::terminal::printable;
+use lora_eval::merge::BlockChange;
 use serde::Serialize;
 
 /// Prints a result as JSON. A closed pipe is not an error.
@@ -56,4 +57,15 @@ pub fn percent(share: f64) -> String {
         p if p < 10.0 => format!("{p:.2} %"),
         p => format!("{p:.1} %"),
     }
+}
+
+/// What happened to one block, in a line.
+pub fn block(block: &BlockChange) -> String {
+    format!(
+        "{:<16} {:<24} ‖ΔW‖/‖W‖ {:.4}, lost {}",
+        block.component.name(),
+        block.block,
+        block.relative_change,
+        percent(block.lost)
+    )
 }

@@ -1,6 +1,6 @@
 //! Floor 4: adapters folded into a base, `W' = round(W + Σ sₖ·ΔWₖ)`, rounded once.
 //!
-//! - [`merge`]: the whole of it
+//! - [`merge`]: the whole of it; [`measure`]: the same without writing
 //! - [`Report`]: what was done, and what it did to the weights
 //!
 //! A merge is planned in full before a byte is written ([`plan`]): which tensors change and by
@@ -67,6 +67,20 @@ pub fn merge(request: &Request<'_>, progress: &(dyn Fn(u64) + Sync)) -> Result<R
         }
     };
     Ok(Report::new(request, &fits, &plan, &changes, start.elapsed()))
+}
+
+/// What a merge would do to the weights, without writing anything.
+pub fn measure(
+    base: &Base,
+    adapters: &[Weighted],
+    dtype: Option<Float>,
+) -> Result<Report, MergeError> {
+    let start = Instant::now();
+    let request = Request { base, adapters, out: Path::new(""), dtype, strict: false };
+    let fits = fit_all(&request)?;
+    let plan = Plan::new(base, adapters, &fits)?;
+    let changes = write::measure(&request, &plan)?;
+    Ok(Report::new(&request, &fits, &plan, &changes, start.elapsed()))
 }
 
 /// Lays every adapter over the base; with `strict`, everything must fit.

@@ -9,11 +9,11 @@ use rayon::prelude::*;
 use super::Request;
 use super::error::MergeError;
 use super::plan::{Change, Plan};
-use super::rows::{Conversion, Effect};
+use super::rows::{Conversion, Effect, Put};
 use crate::adapter::ModuleId;
 use crate::base::atomic::{copy_range, write_at};
 use crate::model::BaseFile;
-use crate::tensors::{Dtype, Float, Layout, TensorError};
+use crate::tensors::{Dtype, Float, Layout, Tensor, TensorError};
 
 /// What the change of one module's weight or bias did.
 #[derive(Debug, Clone)]
@@ -157,23 +157,12 @@ impl<'a> Job<'a> {
                 Ok(Vec::new())
             }
             Piece::Convert { name, key, dtypes, changes, offset } => {
-                let Some(tensor) = self.source.file.get(key) else {
-                    return Ok(Vec::new());
-                };
-                let conversion = Conversion {
-                    name,
-                    source: tensor.bytes(),
-                    from: dtypes.0,
-                    to: dtypes.1,
-                    columns: tensor.shape().iter().skip(1).product(),
-                };
-                let effects = conversion.run(changes, &mut |bytes, at| {
+                let Some(tensor) = self.source.file.get(key) else { return Ok(Vec::new()) };
+                convert(name, &tensor, *dtypes, changes, &mut |bytes, at| {
                     write_at(file, bytes, offset + at).map_err(io)?;
                     progress(bytes.len() as u64);
                     Ok(())
-                })?;
-                let named = changes.iter().zip(effects);
-                Ok(named.map(|(c, effect)| TensorEffect { id: c.id.clone(), effect }).collect())
+                })
             }
         }
     }
@@ -192,4 +181,47 @@ impl<'a> Job<'a> {
             None => Err(std::io::ErrorKind::UnexpectedEof.into()),
         }
     }
+}
+
+/// Takes one tensor through its changes.
+fn convert(
+    name: &str,
+    tensor: &Tensor,
+    (from, to): (Float, Float),
+    changes: &[Change<'_>],
+    put: Put<'_>,
+) -> Result<Vec<TensorEffect>, MergeError> {
+    let columns = tensor.shape().iter().skip(1).product();
+    let conversion = Conversion { name, source: tensor.bytes(), from, to, columns };
+    let effects = conversion.run(changes, put)?;
+    let named = changes.iter().zip(effects);
+    Ok(named.map(|(c, effect)| TensorEffect { id: c.id.clone(), effect }).collect())
+}
+
+/// The effects of all changes, computed as in a merge and thrown away.
+pub(super) fn measure(
+    request: &Request<'_>,
+    plan: &Plan<'_>,
+) -> Result<Vec<TensorEffect>, MergeError> {
+    let head = plan.untied.iter().map(|u| ((u.file, u.embedding.as_str()), u.changes.as_slice()));
+    let rest = plan.tensors.iter().map(|((file, key), c)| ((*file, key.as_str()), c.as_slice()));
+    let all: Vec<((usize, &str), &[Change<'_>])> = rest.chain(head).collect();
+    let effects: Vec<Vec<TensorEffect>> = all
+        .par_iter()
+        .with_max_len(1)
+        .map(|((file, key), changes)| {
+            let Some(tensor) = request.base.files[*file].file.get(key) else {
+                return Ok(Vec::new());
+            };
+            let from = tensor.float(key)?;
+            convert(
+                key,
+                &tensor,
+                (from, request.dtype.unwrap_or(from)),
+                changes,
+                &mut |_, _| Ok(()),
+            )
+        })
+        .collect::<Result<_, MergeError>>()?;
+    Ok(effects.into_iter().flatten().collect())
 }

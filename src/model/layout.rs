@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::source::{Base, BaseFile, Shape};
 use crate::adapter::{Component, ModuleId, ldm};
+use crate::base::terminal::printable;
 
 /// A tensor of the base, or some rows of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +87,9 @@ impl Table {
             .any(|t| t.id.component == Component::TextEncoder && t.weight.key.contains("in_proj"));
         let family = match (context, second) {
             (None, _) if text.is_none() => {
-                return "a model without a known architecture".to_owned();
+                let first = self.targets.values().next().map(|target| target.id.path.as_str());
+                let first = printable(first.unwrap_or_default());
+                return format!("a model of modules such as `{first}`");
             }
             (_, Some(_)) => "Stable Diffusion XL",
             (Some(1024), None) => "Stable Diffusion 2.x",
