@@ -8,5 +8,5 @@ step cargo clippy --all-targets --locked -- -D warnings
 step cargo test --locked
 RUSTDOCFLAGS="-D warnings" step cargo doc --no-deps --locked --document-private-items
 if command -v cargo-deny >/dev/null; then
-  step cargo deny --offline check licenses bans sources
+  step cargo deny check licenses bans sources
 fi
