@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::adapter::{Adapter, AdapterError, Component, Delta, Format, Module, RankRule, convert};
+use crate::base::atomic::collides;
 use crate::base::hint::first_few;
 use crate::linalg::{NotFinite, Svd, singular_values, transpose, truncated_svd};
 use crate::model::{Base, Slot, Target, Unmatched};
@@ -165,6 +166,10 @@ fn check_out(request: &Request<'_>) -> Result<(), ExtractError> {
             problem: "an adapter of a language model is a folder (PEFT's format)",
             hint: "name a folder",
         });
+    }
+    if collides(&path, &request.base.path) || collides(&path, &request.tuned.path) {
+        let problem = "is one of the two models, holds one or lies inside it";
+        return Err(ExtractError::Out { path, problem, hint: "write to another place" });
     }
     if path.parent().is_some_and(|p| !p.as_os_str().is_empty() && !p.is_dir()) {
         let problem = "its folder does not exist";

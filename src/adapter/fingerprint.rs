@@ -87,7 +87,7 @@ fn language_model(adapter: &Adapter) -> String {
         facts.push(format!("hidden size {hidden}"));
     }
     if let Some(last) = layers.last() {
-        facts.push(format!("at least {} layers", last + 1));
+        facts.push(format!("at least {} layers", last.saturating_add(1)));
     }
     if !leaves.is_empty() {
         facts.push(format!("modules {}", leaves.into_iter().collect::<Vec<_>>().join(", ")));

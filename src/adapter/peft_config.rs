@@ -10,6 +10,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::error::AdapterError;
+use crate::base::terminal::printable;
 
 /// The part of `adapter_config.json` that matters here.
 #[derive(Debug, Clone)]
@@ -195,7 +196,8 @@ impl Reader<'_> {
         match self.fields.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(other) => Err(self.refuse(key, &format!("expected text, found `{other}`"))),
+            Some(other) => Err(self
+                .refuse(key, &format!("expected text, found `{}`", printable(&other.to_string())))),
         }
     }
 
@@ -203,9 +205,10 @@ impl Reader<'_> {
         match self.fields.get(key) {
             None | Some(Value::Null) => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
-            Some(other) => {
-                Err(self.refuse(key, &format!("expected true or false, found `{other}`")))
-            }
+            Some(other) => Err(self.refuse(
+                key,
+                &format!("expected true or false, found `{}`", printable(&other.to_string())),
+            )),
         }
     }
 
@@ -215,11 +218,14 @@ impl Reader<'_> {
 
     fn finite(&self, key: &str, value: &Value) -> Result<f32, AdapterError> {
         #[expect(clippy::cast_possible_truncation, reason = "alpha is used as f32 everywhere")]
-        value
-            .as_f64()
-            .map(|number| number as f32)
-            .filter(|number| number.is_finite())
-            .ok_or_else(|| self.refuse(key, &format!("expected a number, found `{value}`")))
+        value.as_f64().map(|number| number as f32).filter(|number| number.is_finite()).ok_or_else(
+            || {
+                self.refuse(
+                    key,
+                    &format!("expected a number, found `{}`", printable(&value.to_string())),
+                )
+            },
+        )
     }
 
     fn pattern(&self, key: &str) -> Result<Vec<(Regex, f32)>, AdapterError> {
@@ -227,7 +233,10 @@ impl Reader<'_> {
             None | Some(Value::Null) => return Ok(Vec::new()),
             Some(Value::Object(map)) => map,
             Some(other) => {
-                return Err(self.refuse(key, &format!("expected a map, found `{other}`")));
+                return Err(self.refuse(
+                    key,
+                    &format!("expected a map, found `{}`", printable(&other.to_string())),
+                ));
             }
         };
         map.iter()
@@ -236,7 +245,16 @@ impl Reader<'_> {
                 let regex = regex::RegexBuilder::new(&format!(r"^(?:.*\.)?(?:{pattern})$"))
                     .size_limit(1 << 20)
                     .build()
-                    .map_err(|e| self.refuse(key, &format!("`{pattern}` is not a pattern: {e}")))?;
+                    .map_err(|e| {
+                        self.refuse(
+                            key,
+                            &format!(
+                                "`{}` is not a pattern: {}",
+                                printable(pattern),
+                                printable(&e.to_string())
+                            ),
+                        )
+                    })?;
                 Ok((regex, self.finite(key, value)?))
             })
             .collect()

@@ -64,7 +64,8 @@ impl AtomicFile {
             use std::os::unix::fs::PermissionsExt as _;
             builder.permissions(fs::Permissions::from_mode(0o666)); // less the umask
         }
-        let temporary = builder.tempfile_in(folder_of(path))?;
+        // The kind alone: the message would name the temporary file.
+        let temporary = builder.tempfile_in(folder_of(path)).map_err(|e| plain(&e))?;
         Ok(Self { _listed: Listed::new(temporary.path()), temporary, path: path.to_owned() })
     }
 
@@ -81,6 +82,23 @@ impl AtomicFile {
         }
         self.temporary.persist(&self.path).map_err(|e| e.error)?;
         Ok(())
+    }
+}
+
+/// The real path of something that may not exist yet: its folder's, and its name.
+pub fn real_path(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok().or_else(|| {
+        let folder = folder_of(path).canonicalize().ok()?;
+        Some(folder.join(path.file_name()?))
+    })
+}
+
+/// Whether writing `out` as a file or folder would touch `kept`: it is the same, holds it, or lies
+/// inside it.
+pub fn collides(out: &Path, kept: &Path) -> bool {
+    match (real_path(out), real_path(kept)) {
+        (Some(out), Some(kept)) => out.starts_with(&kept) || kept.starts_with(&out),
+        _ => false,
     }
 }
 
@@ -109,7 +127,7 @@ impl AtomicFolder {
             use std::os::unix::fs::PermissionsExt as _;
             builder.permissions(fs::Permissions::from_mode(0o777)); // less the umask
         }
-        let temporary = builder.tempdir_in(folder_of(path))?;
+        let temporary = builder.tempdir_in(folder_of(path)).map_err(|e| plain(&e))?;
         Ok(Self { _listed: Listed::new(temporary.path()), temporary, path: path.to_owned() })
     }
 
@@ -183,6 +201,10 @@ pub fn copy_range(from: &File, start: u64, to: &File, offset: u64, length: u64) 
         let _ = (from, start, to, offset, length);
         Ok(0)
     }
+}
+
+fn plain(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -54,32 +54,33 @@ pub fn parse(text: &str) -> Result<Reference, String> {
         return Ok(Reference { name, ..plain(rest) });
     };
     // `C:\x` has a colon too; what follows it is no number.
-    let Ok(strength) = last.trim().parse::<f32>() else {
-        if last.contains(['/', '\\']) {
-            return Ok(Reference { name, ..plain(rest) });
-        }
-        return Err(format!("`{last}` is not a strength; expected a number such as 0.8"));
-    };
-    if !strength.is_finite() || strength.abs() > MOST {
-        return Err(format!("strength {last} is out of range; expected a number within ±{MOST}"));
+    if last.contains(['/', '\\']) {
+        return Ok(Reference { name, ..plain(rest) });
     }
+    let strength = number(last)?;
+    // PATH:TE:UNET, as in a prompt; a path may itself have a colon
+    let both = Reference { name, text_encoder: strength, unet: strength, ..plain(path) };
     match path.rsplit_once(':') {
-        // PATH:TE:UNET, as in a prompt
-        Some((path, te)) if !Path::new(&rest[..rest.len() - last.len() - 1]).exists() => {
-            match te.trim().parse::<f32>() {
-                Ok(te) if te.is_finite() && te.abs() <= MOST => {
-                    Ok(Reference { name, text_encoder: te, unet: strength, ..plain(path) })
-                }
-                _ => Ok(Reference {
-                    name,
-                    text_encoder: strength,
-                    unet: strength,
-                    ..plain(&rest[..rest.len() - last.len() - 1])
-                }),
-            }
+        Some((path, te)) if !both.path.exists() && !te.contains(['/', '\\', '.']) => {
+            Ok(Reference { path: path.into(), text_encoder: number(te)?, ..both })
         }
-        _ => Ok(Reference { name, text_encoder: strength, unet: strength, ..plain(path) }),
+        Some((path, te)) if !both.path.exists() && te.trim().parse::<f32>().is_ok() => {
+            Ok(Reference { path: path.into(), text_encoder: number(te)?, ..both })
+        }
+        _ => Ok(both),
     }
+}
+
+/// A strength.
+fn number(text: &str) -> Result<f32, String> {
+    let strength: f32 = text
+        .trim()
+        .parse()
+        .map_err(|_| format!("`{text}` is not a strength; expected a number such as 0.8"))?;
+    if strength.is_finite() && strength.abs() <= MOST {
+        return Ok(strength);
+    }
+    Err(format!("strength {text} is out of range; expected a number within ±{MOST}"))
 }
 
 /// Opens an adapter and says what a user should know about it.

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::adapters::{self, Reference};
 use super::global::Global;
-use super::output;
+use super::{Usage, output};
 
 /// Write several adapters, each at its strength, as one
 ///
@@ -50,7 +50,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let method = match (args.method, args.rank) {
         (How::Concat, None) => Method::Concat,
         (How::Svd, Some(rank)) => Method::Svd(usize::from(rank)),
-        _ => anyhow::bail!("`--rank` goes with `--method svd`\nhint: `concat` keeps all ranks"),
+        _ => return Err(Usage("--rank goes with --method svd; concat keeps all ranks").into()),
     };
     let combined = combine(&inputs, method)?;
     convert::write(&combined, combined.format, &args.out)?;

@@ -33,7 +33,7 @@ pub struct Args {
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
-    let (rule, rank) = args.rank.rule()?;
+    let (rule, rank) = args.rank.rule();
     let (base, tuned) = (adapters::open_base(&args.base)?, adapters::open_base(&args.tuned)?);
     let dtype = global.dtype.float().unwrap_or(Float::F32);
     let request = Request { base: &base, tuned: &tuned, out: &args.out, rank, rule, dtype };

@@ -56,6 +56,11 @@ enum Verb {
     Manual(manual::Args),
 }
 
+/// A command line that clap accepted and that makes no sense.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}\nhint: see `--help`")]
+struct Usage(&'static str);
+
 /// Ctrl-C and termination leave no unfinished files behind.
 fn stop_cleanly() {
     // A second handler is refused; the program installs one.
@@ -90,7 +95,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::error(&error);
-            ExitCode::FAILURE
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
         }
     }
 }

@@ -13,8 +13,12 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     print(&text)
 }
 
-/// Prints text. A closed pipe is not an error.
+/// Prints text, without control characters that a file may have brought in. A closed pipe is not an
+/// error.
 pub fn print(text: &str) -> anyhow::Result<()> {
+    let keep = |c: char| !c.is_control() || c == '\n' || c == '\t';
+    let text: String =
+        text.chars().map(|c| if keep(c) { c } else { char::REPLACEMENT_CHARACTER }).collect();
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),

@@ -6,7 +6,8 @@ use lora_eval::adapter::RankRule;
 #[command(next_help_heading = "Rank")]
 pub struct RankArgs {
     /// The rank; with one of the rules below, the largest that they may choose
-    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u16).range(1..),
+        required_unless_present = "rule")]
     rank: Option<u16>,
     /// Keep singular values above the largest divided by N
     #[arg(long, value_name = "N", value_parser = ratio, group = "rule")]
@@ -35,21 +36,13 @@ fn ratio(text: &str) -> Result<f64, String> {
 
 impl RankArgs {
     /// The rule and the largest rank.
-    pub fn rule(&self) -> anyhow::Result<(RankRule, usize)> {
+    pub fn rule(&self) -> (RankRule, usize) {
         let rule = match (self.sv_ratio, self.sv_fro, self.sv_cumulative) {
             (Some(ratio), ..) => RankRule::SvRatio(ratio),
             (_, Some(share), _) => RankRule::SvFro(share),
             (.., Some(share)) => RankRule::SvCumulative(share),
             _ => RankRule::Fixed,
         };
-        match (self.rank, rule) {
-            (Some(rank), _) => Ok((rule, usize::from(rank))),
-            (None, RankRule::Fixed) => {
-                anyhow::bail!(
-                    "no rank was given\nhint: `--rank 16`, or a rule such as `--sv-fro 0.95`"
-                )
-            }
-            (None, _) => Ok((rule, usize::from(u16::MAX))),
-        }
+        (rule, usize::from(self.rank.unwrap_or(u16::MAX)))
     }
 }

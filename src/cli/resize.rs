@@ -30,7 +30,7 @@ pub struct Args {
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let start = Instant::now();
-    let (rule, most) = args.rank.rule()?;
+    let (rule, most) = args.rank.rule();
     let adapter = adapters::open(&args.input)?;
     adapters::report_unread(&adapter, false)?;
     let (resized, report) = resize(&adapter, rule, most)?;

@@ -27,8 +27,13 @@ pub enum MergeError {
         modules: String,
     },
     /// A module that does not fit its weight after all.
-    #[error("module `{module}`: {source}")]
+    #[error(
+        "{}: module `{module}`: {source}\nhint: the adapter is damaged or was made for another base",
+        adapter.display()
+    )]
     Misfit {
+        /// The adapter.
+        adapter: PathBuf,
         /// The module.
         module: String,
         /// Why.

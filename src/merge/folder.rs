@@ -14,7 +14,7 @@ use super::write::{Job, TensorEffect};
 use crate::adapter::Component;
 use crate::base::atomic::AtomicFile;
 use crate::model::{BaseFile, Shape};
-use crate::tensors::{Float, TensorError};
+use crate::tensors::{Float, Limits, TensorError, TensorFile};
 
 /// Writes the whole model below `out`, an empty folder.
 pub(super) fn write(
@@ -42,6 +42,36 @@ pub(super) fn write(
     }
     copy_rest(request, plan, Path::new(""), out, &sizes)?;
     Ok(effects)
+}
+
+/// Whether `out` may be replaced: it does not exist, is empty, or was written by a merge and holds
+/// nothing that the base has not.
+pub(super) fn can_replace(out: &Path, base: &Path) -> bool {
+    !out.exists() || entries(out).is_empty() || (is_within(out, base) && holds_a_merge(out))
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|e| e.path()).collect()
+}
+
+/// Whether every file of `out` has its like in `base`.
+fn is_within(out: &Path, base: &Path) -> bool {
+    entries(out).iter().all(|path| {
+        let Some(name) = path.file_name() else { return false };
+        let like = base.join(name);
+        if path.is_dir() { like.is_dir() && is_within(path, &like) } else { like.is_file() }
+    })
+}
+
+fn holds_a_merge(folder: &Path) -> bool {
+    entries(folder).iter().any(|path| {
+        if path.is_dir() {
+            return holds_a_merge(path);
+        }
+        path.extension().is_some_and(|ending| ending == "safetensors")
+            && TensorFile::open(path, Limits::BASE)
+                .is_ok_and(|file| file.metadata().contains_key(report::MERGED))
+    })
 }
 
 fn folder_of(file: &BaseFile) -> PathBuf {

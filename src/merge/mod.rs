@@ -22,7 +22,7 @@ pub use error::MergeError;
 pub use report::{BlockChange, Coverage, Report};
 
 use crate::adapter::combine::Weighted;
-use crate::base::atomic::{AtomicFile, AtomicFolder};
+use crate::base::atomic::{AtomicFile, AtomicFolder, collides};
 use crate::model::{Base, Fit, Shape, fit};
 use crate::tensors::{Float, TensorError};
 use plan::Plan;
@@ -102,15 +102,21 @@ fn fit_all<'a>(request: &Request<'a>) -> Result<Vec<Fit<'a>>, MergeError> {
     Ok(fits)
 }
 
-/// A bad destination fails before the work starts.
+/// A bad destination fails before the work starts. Nothing that was not written by a merge is ever
+/// replaced as a folder.
 fn check_out(request: &Request<'_>) -> Result<(), MergeError> {
     let out = request.out;
     let refuse = |problem: &'static str, hint: &'static str| {
         Err(MergeError::Out { path: out.to_owned(), problem, hint })
     };
-    let real = |path: &Path| path.canonicalize().ok();
-    if real(out).is_some() && real(out) == real(&request.base.path) {
-        return refuse("is the base itself", "write to another place; the base is never changed");
+    if collides(out, &request.base.path) {
+        return refuse(
+            "is the base, holds it or lies inside it",
+            "write to another place; the base is never changed",
+        );
+    }
+    if request.adapters.iter().any(|input| collides(out, &input.adapter.path)) {
+        return refuse("is an adapter, or holds one that is merged", "write to another place");
     }
     let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty());
     if parent.is_some_and(|parent| !parent.is_dir()) {
@@ -122,20 +128,14 @@ fn check_out(request: &Request<'_>) -> Result<(), MergeError> {
             "name a .safetensors file; a file is merged to a file, a folder to a folder",
         ),
         Shape::File => Ok(()),
-        Shape::Model(_) | Shape::Pipeline if !out.exists() => Ok(()),
-        Shape::Model(_) | Shape::Pipeline => {
-            let marker = match request.base.shape {
-                Shape::Pipeline => "model_index.json",
-                _ => "config.json",
-            };
-            let empty = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
-            if empty || out.join(marker).is_file() {
-                return Ok(());
-            }
-            refuse(
-                "exists and is not a model that could be replaced",
-                "name a new folder; a file is merged to a file, a folder to a folder",
-            )
-        }
+        Shape::Model(_) | Shape::Pipeline if out.exists() && !out.is_dir() => refuse(
+            "is a file, and the base is a folder",
+            "name a new folder; a file is merged to a file, a folder to a folder",
+        ),
+        Shape::Model(_) | Shape::Pipeline if folder::can_replace(out, &request.base.path) => Ok(()),
+        Shape::Model(_) | Shape::Pipeline => refuse(
+            "is a folder with other things in it than an earlier merge of this base",
+            "name a new folder",
+        ),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::path::Path;
 
 use super::error::MergeError;
 use crate::adapter::combine::Weighted;
@@ -28,7 +29,16 @@ pub(super) struct Change<'a> {
     pub id: ModuleId,
     pub is_bias: bool,
     pub transposed: bool,
-    pub modules: Vec<(&'a Module, f32)>,
+    pub parts: Vec<Part<'a>>,
+}
+
+/// One module at its strength.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub module: &'a Module,
+    pub strength: f32,
+    /// The adapter's file, for messages.
+    pub path: &'a Path,
 }
 
 /// The head of a language model whose embedding it shares.
@@ -53,23 +63,24 @@ impl<'a> Plan<'a> {
         fits: &[Fit<'a>],
     ) -> Result<Self, MergeError> {
         let mut plan = Self::default();
-        let mut head: Vec<(&'a Target, &'a Module, f32)> = Vec::new();
+        let mut head: Vec<(&'a Target, Part<'a>)> = Vec::new();
         for (input, fit) in adapters.iter().zip(fits) {
             for (module, target) in &fit.matched {
                 let strength = input.strength(&module.id);
                 if strength == 0.0 {
                     continue; // the base itself, to the bit
                 }
+                let part = Part { module, strength, path: &input.adapter.path };
                 if target.tied && target.weight.key != HEAD {
-                    head.push((target, module, strength));
+                    head.push((target, part));
                     continue;
                 }
                 plan.untie_config |= target.tied;
                 if module.weight.is_some() {
-                    plan.add(&target.weight, target, module, strength, false);
+                    plan.add(&target.weight, target, part, false);
                 }
                 if let Some(slot) = target.bias.as_ref().filter(|_| module.bias.is_some()) {
-                    plan.add(slot, target, module, strength, true);
+                    plan.add(slot, target, part, true);
                 }
             }
         }
@@ -80,20 +91,13 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
-    fn add(
-        &mut self,
-        slot: &Slot,
-        target: &Target,
-        module: &'a Module,
-        strength: f32,
-        is_bias: bool,
-    ) {
+    fn add(&mut self, slot: &Slot, target: &Target, part: Part<'a>, is_bias: bool) {
         let changes = self.tensors.entry((slot.file, slot.key.clone())).or_default();
-        add_to(changes, slot, target, (module, strength), is_bias);
+        add_to(changes, slot, target, part, is_bias);
     }
 
     /// Gives a tied head a tensor of its own if either side of the tie changes.
-    fn untie(&mut self, base: &'a Base, head: &[(&'a Target, &'a Module, f32)]) {
+    fn untie(&mut self, base: &'a Base, head: &[(&'a Target, Part<'a>)]) {
         let tied = base.table.targets().find(|target| {
             target.tied && target.id.component == Component::Language && target.weight.key != HEAD
         });
@@ -103,8 +107,8 @@ impl<'a> Plan<'a> {
             return;
         }
         let mut changes = Vec::new();
-        for (target, module, strength) in head {
-            add_to(&mut changes, &target.weight, target, (module, *strength), false);
+        for (target, part) in head {
+            add_to(&mut changes, &target.weight, target, *part, false);
         }
         let (file, embedding) = place;
         self.untied = Some(Untied { file, embedding, name: HEAD, changes });
@@ -121,11 +125,11 @@ fn add_to<'a>(
     changes: &mut Vec<Change<'a>>,
     slot: &Slot,
     target: &Target,
-    module: (&'a Module, f32),
+    part: Part<'a>,
     is_bias: bool,
 ) {
     if let Some(change) = changes.iter_mut().find(|change| change.rows == slot.rows) {
-        change.modules.push(module);
+        change.parts.push(part);
     } else {
         changes.push(Change {
             rows: slot.rows.clone(),
@@ -133,7 +137,7 @@ fn add_to<'a>(
             id: target.id.clone(),
             is_bias,
             transposed: target.transposed && !is_bias,
-            modules: vec![module],
+            parts: vec![part],
         });
         changes.sort_by_key(|change| change.rows.start);
     }
@@ -143,14 +147,17 @@ impl Change<'_> {
     /// The changes made ready, low-rank ones in one product.
     pub(super) fn prepare(&self) -> Result<Vec<RowDelta>, MergeError> {
         let mut deltas = Vec::new();
-        for (module, strength) in &self.modules {
+        for Part { module, strength, path } in &self.parts {
             let length = self.shape.first().copied().unwrap_or(1);
             let delta = if self.is_bias {
                 RowDelta::of_bias(module, length, *strength)
             } else {
                 RowDelta::new(module, &self.shape, self.transposed, *strength)
             };
-            let misfit = |source| MergeError::Misfit { module: module.key.clone(), source };
+            let misfit = |source| {
+                let (adapter, module) = (path.to_path_buf(), module.key.clone());
+                MergeError::Misfit { adapter, module, source }
+            };
             deltas.extend(delta.map_err(misfit)?);
         }
         Ok(RowDelta::stacked(deltas))
@@ -161,7 +168,7 @@ impl Change<'_> {
 /// anything is written; large ones were checked by their shapes.
 fn check(change: &Change<'_>) -> Result<(), MergeError> {
     let odd = |module: &Module| module.magnitude.is_some() || module.extent().is_none();
-    if change.is_bias || change.modules.iter().any(|(module, _)| odd(module)) {
+    if change.is_bias || change.parts.iter().any(|part| odd(part.module)) {
         change.prepare()?;
     }
     Ok(())

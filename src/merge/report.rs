@@ -167,6 +167,9 @@ fn notes(request: &Request<'_>, fits: &[Fit<'_>], plan: &Plan<'_>) -> Vec<String
     notes
 }
 
+/// The metadata key under which a merged file names its adapters.
+pub(super) const MERGED: &str = "lora_eval.merged";
+
 /// What a merged file says about where it came from, beside the base's own metadata.
 pub(super) fn provenance(request: &Request<'_>) -> BTreeMap<String, String> {
     let mut metadata = match request.base.shape {
@@ -176,7 +179,7 @@ pub(super) fn provenance(request: &Request<'_>) -> BTreeMap<String, String> {
     // Hashes of the base's own tensors are no longer true.
     metadata.retain(|key, _| key != "modelspec.hash_sha256" && !key.starts_with("sshs_"));
     let merged: Vec<String> = request.adapters.iter().map(tag).collect();
-    metadata.insert("lora_eval.merged".to_owned(), merged.join(" "));
+    metadata.insert(MERGED.to_owned(), merged.join(" "));
     metadata
 }
 

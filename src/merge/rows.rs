@@ -230,7 +230,7 @@ fn add_in_place(base: &mut [f32], sum: &mut [f32]) -> Effect {
                 weights[lane] += w * w;
                 touched[lane] += u32::from(d != 0.0);
                 base[lane] = d;
-                sum[lane] = w + d;
+                sum[lane] = if d == 0.0 { w } else { w + d }; // keeps -0.0
             }
         }
         for (lane, (base, sum)) in rest_base.iter_mut().zip(rest_sum).enumerate() {
@@ -239,7 +239,7 @@ fn add_in_place(base: &mut [f32], sum: &mut [f32]) -> Effect {
             weights[lane] += w * w;
             touched[lane] += u32::from(d != 0.0);
             *base = d;
-            *sum = w + d;
+            *sum = if d == 0.0 { w } else { w + d };
         }
         effect.delta += deltas.iter().map(|x| f64::from(*x)).sum::<f64>();
         effect.weight += weights.iter().map(|x| f64::from(*x)).sum::<f64>();

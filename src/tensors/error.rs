@@ -64,6 +64,6 @@ fn io_hint(error: &io::Error) -> &'static str {
             "\nhint: free some space and run the command again; what was there before is unchanged"
         }
         io::ErrorKind::IsADirectory => "\nhint: name a file, not a folder",
-        _ => "",
+        _ => "\nhint: check the path and what it leads to",
     }
 }

@@ -104,6 +104,13 @@ fn check_shape(name: &str, shape: &[usize], limits: Limits) -> Result<(), Refusa
         let problem = format!("tensor `{name}` claims a dimension of {extent}");
         return Err((problem, HOSTILE));
     }
+    // A zero hides an overflow from the check of the size.
+    let product = shape.iter().filter(|extent| **extent > 0);
+    if product.copied().try_fold(1usize, usize::checked_mul).is_none_or(|n| n > isize::MAX as usize)
+    {
+        let problem = format!("tensor `{name}` claims a shape of {shape:?}");
+        return Err((problem, HOSTILE));
+    }
     Ok(())
 }
 

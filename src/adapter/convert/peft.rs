@@ -13,12 +13,15 @@ use crate::adapter::{Adapter, AdapterError, BiasDelta, Component, Delta, Module}
 use crate::base::atomic::AtomicFolder;
 use crate::tensors::{Tensor, TensorError, write_file};
 
+const CONFIG: &str = "adapter_config.json";
+const WEIGHTS: &str = "adapter_model.safetensors";
+
 pub(super) fn write(adapter: &Adapter, out: &Path) -> Result<(), AdapterError> {
     refuse_beyond_lora(adapter, "peft")?;
-    if out.is_file() || (out.is_dir() && !holds_an_adapter(out)) {
+    if out.is_file() || (out.is_dir() && !only_an_adapter(out)) {
         return Err(AdapterError::File {
             path: out.to_owned(),
-            problem: "exists and is not a folder with an adapter".to_owned(),
+            problem: "exists and holds other things than a PEFT adapter".to_owned(),
             hint: "a PEFT adapter is a folder; name a new one".to_owned(),
         });
     }
@@ -36,10 +39,17 @@ pub(super) fn write(adapter: &Adapter, out: &Path) -> Result<(), AdapterError> {
     folder.commit().map_err(|e| TensorError::io(out, e).into())
 }
 
-fn holds_an_adapter(folder: &Path) -> bool {
-    let places = ["", "unet", "text_encoder", "text_encoder_2"];
-    let is_empty = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
-    is_empty || places.iter().any(|place| folder.join(place).join("adapter_config.json").is_file())
+/// Whether a folder is empty or holds a PEFT adapter and nothing else.
+fn only_an_adapter(folder: &Path) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    entries.map(|entry| entry.path()).all(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match name.as_str() {
+            CONFIG | WEIGHTS => path.is_file(),
+            "unet" | "text_encoder" | "text_encoder_2" => path.is_dir() && only_an_adapter(&path),
+            _ => false,
+        }
+    })
 }
 
 fn write_component(
@@ -63,8 +73,8 @@ fn write_component(
         }
     }
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    write_file(&folder.join("adapter_model.safetensors"), &tensors, &metadata)?;
-    let path = folder.join("adapter_config.json");
+    write_file(&folder.join(WEIGHTS), &tensors, &metadata)?;
+    let path = folder.join(CONFIG);
     let text = serde_json::to_vec_pretty(&Value::Object(config))
         .map_err(|e| TensorError::io(&path, e.into()))?;
     std::fs::write(&path, text).map_err(|e| TensorError::io(&path, e).into())

@@ -7,7 +7,7 @@ use super::keys::{Key, Part};
 use crate::adapter::error::AdapterError;
 use crate::adapter::module::{Axis, BiasDelta, Delta, Factor, Magnitude, Module, Product};
 use crate::adapter::peft_config::PeftConfig;
-use crate::tensors::{Float, Tensor};
+use crate::tensors::{Dtype, Float, Tensor};
 
 /// All tensors of one module, as collected from a file.
 pub(super) struct Parts<'a> {
@@ -44,7 +44,11 @@ impl Parts<'_> {
             return Err(self.refuse(problem, OTHER_SHAPES));
         }
         if Float::of(tensor.dtype()).is_none() {
-            return Ok(integer(&tensor));
+            let problem = format!("`{name}` holds {} values, expected a number", tensor.dtype());
+            return match integer(&tensor) {
+                Some(number) => Ok(Some(number)),
+                None => Err(self.refuse(problem, OTHER_SHAPES)),
+            };
         }
         let value = tensor.to_f32(name)?[0];
         if value.is_finite() {
@@ -340,8 +344,15 @@ impl Parts<'_> {
 
 /// Some trainers store alpha as an integer.
 fn integer(tensor: &Tensor) -> Option<f32> {
-    let mut bytes = [0; 8];
-    let stored = tensor.bytes();
-    bytes.get_mut(..stored.len())?.copy_from_slice(stored);
-    Some(i64::from_le_bytes(bytes) as f32)
+    let bytes = tensor.bytes();
+    let number = match tensor.dtype() {
+        Dtype::I8 => f64::from(i8::from_le_bytes(bytes.try_into().ok()?)),
+        Dtype::U8 => f64::from(u8::from_le_bytes(bytes.try_into().ok()?)),
+        Dtype::I16 => f64::from(i16::from_le_bytes(bytes.try_into().ok()?)),
+        Dtype::I32 => f64::from(i32::from_le_bytes(bytes.try_into().ok()?)),
+        Dtype::I64 => i64::from_le_bytes(bytes.try_into().ok()?) as f64,
+        _ => return None,
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "rounds to the nearest f32")]
+    Some(number as f32)
 }

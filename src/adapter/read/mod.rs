@@ -18,7 +18,7 @@ use super::module::{Delta, Module};
 use super::peft_config::PeftConfig;
 use super::{Adapter, Format};
 use crate::base::hint::first_few;
-use crate::tensors::{Limits, TensorFile};
+use crate::tensors::{Limits, TensorError, TensorFile};
 use build::Parts;
 use keys::Dialect;
 
@@ -57,13 +57,12 @@ pub(super) fn open(path: &Path) -> Result<Adapter, AdapterError> {
 fn open_folder(folder: &Path) -> Result<Adapter, AdapterError> {
     let name = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let config = folder.join(CONFIG);
+    let (config, weights) = (folder.join(CONFIG), folder.join(WEIGHTS));
+    let pickled = folder.join("adapter_model.bin");
+    if !weights.exists() && pickled.exists() {
+        return Err(TensorError::Pickle { path: pickled }.into());
+    }
     if config.is_file() {
-        let weights = folder.join(WEIGHTS);
-        if !weights.exists() && folder.join("adapter_model.bin").exists() {
-            let path = folder.join("adapter_model.bin");
-            return Err(crate::tensors::TensorError::Pickle { path }.into());
-        }
         return peft(&TensorFile::open(&weights, Limits::ADAPTER)?, &config, &name);
     }
     let parts: Vec<(Component, PathBuf)> =
@@ -87,7 +86,7 @@ fn only_file(folder: &Path) -> Result<PathBuf, AdapterError> {
         return Ok(diffusers);
     }
     let entries = std::fs::read_dir(folder)
-        .map_err(|e| crate::tensors::TensorError::io(folder, e))?
+        .map_err(|e| TensorError::io(folder, e))?
         .filter_map(Result::ok)
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|e| e == "safetensors"));
