@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::id::Component;
+use super::id::{Component, ModuleId};
 use super::module::Module;
 use super::{Adapter, Delta};
 use crate::base::terminal::printable;
@@ -30,28 +30,57 @@ fn declared(adapter: &Adapter) -> Option<String> {
     configured.or(stored).filter(|name| !name.is_empty())
 }
 
-fn stable_diffusion(adapter: &Adapter) -> String {
-    let context = width(adapter, Component::Unet, "attn2.to_k");
-    let text = width(adapter, Component::TextEncoder, "self_attn.q_proj");
-    let second = width(adapter, Component::TextEncoder2, "self_attn.q_proj");
-    let family = match (context, text, second) {
-        (_, _, Some(_)) | (Some(2048), ..) => "Stable Diffusion XL",
-        (Some(768), ..) | (None, Some(768), None) => "Stable Diffusion 1.x",
-        (Some(1024), ..) | (None, Some(1024), None) => "Stable Diffusion 2.x",
-        _ => "a Stable Diffusion model",
-    };
-    let widths: Vec<String> = [
-        context.map(|w| format!("cross-attention width {w}")),
-        text.map(|w| format!("text encoder width {w}")),
-        second.map(|w| format!("second text encoder width {w}")),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    if widths.is_empty() { family.to_owned() } else { format!("{family} ({})", widths.join(", ")) }
+/// The families of Stable Diffusion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    Sd1,
+    Sd2,
+    Sdxl,
 }
 
-/// The most common input width among modules whose path ends with `end`.
+/// Which family an adapter belongs to, where its modules or its metadata tell.
+pub(super) fn family(adapter: &Adapter) -> Option<Family> {
+    let version = adapter.metadata.get("ss_base_model_version").map_or("", String::as_str);
+    let deep = |id: &ModuleId| {
+        id.component == Component::Unet && id.path.contains("transformer_blocks.1.")
+    };
+    let context = width(adapter, Component::Unet, "attn2.to_k");
+    let text = width(adapter, Component::TextEncoder, "self_attn.q_proj");
+    let second = adapter.modules.keys().any(|id| id.component == Component::TextEncoder2);
+    match (context, text) {
+        // Only SDXL has a second text encoder and transformers of more than one block.
+        _ if second || adapter.modules.keys().any(deep) => Some(Family::Sdxl),
+        (Some(2048), _) => Some(Family::Sdxl),
+        (Some(1024), _) | (None, Some(1024)) => Some(Family::Sd2),
+        (Some(768), _) | (None, Some(768)) => Some(Family::Sd1),
+        _ if version.starts_with("sdxl") => Some(Family::Sdxl),
+        _ if version.starts_with("sd_v2") => Some(Family::Sd2),
+        _ if version.starts_with("sd_v1") => Some(Family::Sd1),
+        _ => None,
+    }
+}
+
+fn stable_diffusion(adapter: &Adapter) -> String {
+    let name = match family(adapter) {
+        Some(Family::Sd1) => "Stable Diffusion 1.x",
+        Some(Family::Sd2) => "Stable Diffusion 2.x",
+        Some(Family::Sdxl) => "Stable Diffusion XL",
+        None => "a Stable Diffusion model",
+    };
+    let widths: Vec<String> = [
+        ("cross-attention width", Component::Unet, "attn2.to_k"),
+        ("text encoder width", Component::TextEncoder, "self_attn.q_proj"),
+        ("second text encoder width", Component::TextEncoder2, "self_attn.q_proj"),
+    ]
+    .into_iter()
+    .filter_map(|(what, component, end)| {
+        Some(format!("{what} {}", width(adapter, component, end)?))
+    })
+    .collect();
+    if widths.is_empty() { name.to_owned() } else { format!("{name} ({})", widths.join(", ")) }
+}
+
+/// The input width of the first module whose path ends with `end`.
 fn width(adapter: &Adapter, component: Component, end: &str) -> Option<usize> {
     let flat = end.replace('.', "_");
     let fits = |m: &&Module| {

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Adapter, AdapterError, Component};
-use crate::adapter::hashes::Hashes;
+use super::fingerprint::{Family, family};
+use super::hashes::Hashes;
+use super::{Adapter, AdapterError};
 use crate::tensors::{Limits, Tensor, TensorError, TensorFile, serialize};
 
 /// Keys that describe tensors that are being replaced.
@@ -47,9 +48,15 @@ pub fn describe_network(
     let plain = adapter.kinds().keys().all(|k| matches!(k, super::Kind::LoRA | super::Kind::LoCon));
     let module = if plain { "networks.lora" } else { "lycoris.kohya" };
     metadata.entry("ss_network_module".to_owned()).or_insert_with(|| module.to_owned());
-    if adapter.components().contains_key(&Component::TextEncoder2) {
-        let version = "sdxl_base_v1-0".to_owned();
-        metadata.entry("ss_base_model_version".to_owned()).or_insert(version);
+    // The WebUI takes any file with metadata and without these for one of SD1.
+    let (version, v2) = match family(adapter) {
+        Some(Family::Sd1) => ("sd_v1", "False"),
+        Some(Family::Sd2) => ("sd_v2", "True"),
+        Some(Family::Sdxl) => ("sdxl_base_v1-0", "False"),
+        None => return,
+    };
+    for (key, value) in [("ss_base_model_version", version), ("ss_v2", v2)] {
+        metadata.entry(key.to_owned()).or_insert_with(|| value.to_owned());
     }
 }
 

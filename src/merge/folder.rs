@@ -38,7 +38,7 @@ pub(super) fn write(
         let target = AtomicFile::create(&path).map_err(io)?;
         effects.extend(job.run(target.file(), progress)?);
         target.commit().map_err(io)?;
-        *sizes.entry(folder_of(file)).or_default() += job.size();
+        *sizes.entry(folder_of(file)).or_default() += job.data_size();
     }
     copy_rest(request, plan, Path::new(""), out, &sizes)?;
     Ok(effects)

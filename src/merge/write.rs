@@ -120,9 +120,9 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// Bytes of the output.
-    pub(super) fn size(&self) -> u64 {
-        self.layout.file_size()
+    /// Bytes of the output's tensors.
+    pub(super) fn data_size(&self) -> u64 {
+        self.layout.file_size() - self.layout.header().len() as u64
     }
 
     /// Writes it all into `file`.
@@ -132,7 +132,7 @@ impl<'a> Job<'a> {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Vec<TensorEffect>, MergeError> {
         let io = |e| MergeError::from(TensorError::io(&self.out, e));
-        file.set_len(self.size()).map_err(io)?;
+        file.set_len(self.layout.file_size()).map_err(io)?;
         write_at(file, self.layout.header(), 0).map_err(io)?;
         let effects: Vec<Vec<TensorEffect>> = self
             .pieces

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{alpha_for, is_low_rank, refuse_if};
+use crate::adapter::fingerprint::{Family, family};
 use crate::adapter::kohya_names::{self, UnetNames};
 use crate::adapter::{
-    Adapter, AdapterError, Axis, BiasDelta, Component, Delta, Factor, Kind, Magnitude, Module,
-    Product, metadata,
+    Adapter, AdapterError, Axis, BiasDelta, Delta, Factor, Kind, Magnitude, Module, Product,
+    metadata,
 };
 use crate::base::atomic;
 use crate::tensors::{Dtype, Float, Tensor, TensorError};
@@ -16,8 +17,7 @@ const FORMAT: &str = "kohya";
 
 pub(super) fn write(adapter: &Adapter, out: &Path) -> Result<(), AdapterError> {
     refuse(adapter)?;
-    let two_encoders = adapter.modules.keys().any(|id| id.component == Component::TextEncoder2)
-        || adapter.metadata.get("ss_base_model_version").is_some_and(|v| v.starts_with("sdxl"));
+    let two_encoders = family(adapter) == Some(Family::Sdxl);
     let unet = if two_encoders { UnetNames::Original } else { UnetNames::Diffusers };
     let mut tensors = BTreeMap::new();
     let mut ranks_alphas = Vec::new();
