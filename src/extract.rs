@@ -4,14 +4,16 @@
 //! to a rank by a truncated SVD that is exact to f32 noise ([`truncated_svd`]). Norms, biases and
 //! embeddings have no low-rank form; those that differ are reported, not silently lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::adapter::{Adapter, AdapterError, Component, Delta, Format, Module, RankRule, convert};
+use crate::adapter::{
+    Adapter, AdapterError, Component, Delta, Format, Module, PeftConfig, RankRule, convert,
+};
 use crate::base::atomic::collides;
 use crate::base::hint::first_few;
 use crate::linalg::{NotFinite, Svd, singular_values, transpose, truncated_svd};
@@ -103,24 +105,33 @@ pub enum ExtractError {
     },
 }
 
-/// One module's outcome.
-enum Outcome {
-    Same,
-    Extracted { module: Box<Module>, kept: f64, energy: f64 },
-    Lost(Unmatched),
+/// What came of one module.
+#[derive(Default)]
+struct Outcome {
+    extracted: Option<Extracted>,
+    lost: Vec<Unmatched>,
+}
+
+/// A low-rank module, and how much of the difference's energy it keeps.
+struct Extracted {
+    module: Module,
+    kept: f64,
+    energy: f64,
 }
 
 /// Extracts an adapter and writes it.
 pub fn extract(request: &Request<'_>) -> Result<Report, ExtractError> {
     let start = Instant::now();
     check_out(request)?;
+    let format = if is_language(request) { Format::Peft } else { Format::Kohya };
+    convert::check_out(format, request.out)?;
     let pairs = pairs(request)?;
     let outcomes: Vec<Outcome> = pairs
         .par_iter()
         .with_max_len(1)
         .map(|(base, tuned)| one(request, base, tuned))
         .collect::<Result<_, ExtractError>>()?;
-    let mut adapter = empty(request);
+    let mut adapter = empty(request)?;
     let mut report = Report {
         out: request.out.to_owned(),
         modules: 0,
@@ -131,20 +142,17 @@ pub fn extract(request: &Request<'_>) -> Result<Report, ExtractError> {
     };
     let (mut kept, mut all) = (0.0, 0.0);
     for outcome in outcomes {
-        match outcome {
-            Outcome::Same => {}
-            Outcome::Lost(lost) => report.unmatched.push(lost),
-            Outcome::Extracted { module, kept: k, energy } => {
-                kept += k;
-                all += energy;
-                adapter.modules.insert(module.id.clone(), *module);
-            }
+        report.unmatched.extend(outcome.lost);
+        if let Some(Extracted { module, kept: k, energy }) = outcome.extracted {
+            kept += k;
+            all += energy;
+            adapter.modules.insert(module.id.clone(), module);
         }
     }
+    report.unmatched.extend(outside(request));
     if adapter.modules.is_empty() {
         return Err(ExtractError::Same { tuned: request.tuned.path.clone() });
     }
-    let format = if is_language(request) { Format::Peft } else { Format::Kohya };
     convert::write(&adapter, format, request.out)?;
     report.modules = adapter.modules.len();
     report.ranks = adapter.ranks();
@@ -178,17 +186,20 @@ fn check_out(request: &Request<'_>) -> Result<(), ExtractError> {
     Ok(())
 }
 
-fn empty(request: &Request<'_>) -> Adapter {
-    Adapter {
+fn empty(request: &Request<'_>) -> Result<Adapter, ExtractError> {
+    let base = serde_json::Value::from(request.base.path.to_string_lossy());
+    let fields = [("base_model_name_or_path".to_owned(), base)].into_iter().collect();
+    Ok(Adapter {
         name: String::new(),
         path: request.out.to_owned(),
         format: Format::Kohya,
         modules: BTreeMap::new(),
         metadata: BTreeMap::new(),
-        config: None,
+        config: Some(PeftConfig::from_fields(&fields, request.out)?),
+        files: Vec::new(),
         unread: Vec::new(),
         warnings: Vec::new(),
-    }
+    })
 }
 
 /// Every module of the base beside the same one of the tuned model.
@@ -237,6 +248,9 @@ fn values(base: &Base, slot: &Slot) -> Result<Vec<f32>, ExtractError> {
 
 fn one(request: &Request<'_>, base: &Target, tuned: &Target) -> Result<Outcome, ExtractError> {
     let mut difference = values(request.tuned, &tuned.weight)?;
+    if base.transposed != tuned.transposed {
+        difference = transpose(&difference, tuned.weight.shape[0], tuned.weight.shape[1]);
+    }
     for (d, w) in difference.iter_mut().zip(values(request.base, &base.weight)?) {
         *d -= w;
     }
@@ -245,29 +259,58 @@ fn one(request: &Request<'_>, base: &Target, tuned: &Target) -> Result<Outcome, 
         (None, None) => false,
         _ => true,
     };
-    let lost = |reason: &str| {
-        Outcome::Lost(Unmatched { module: base.id.to_string(), reason: reason.to_owned() })
-    };
+    let lost = |module: String, reason: &str| Unmatched { module, reason: reason.to_owned() };
+    let mut outcome = Outcome::default();
+    if bias_differs {
+        outcome.lost.push(lost(format!("{}.bias", base.id), "biases are not extracted"));
+    }
     if difference.iter().all(|d| *d == 0.0) {
-        return Ok(if bias_differs { lost("only its bias differs") } else { Outcome::Same });
+        return Ok(outcome);
     }
     let leaf = base.id.path.rsplit('.').next().unwrap_or_default();
     let embeddings =
         ["embed_tokens", "wte", "wpe", "token_embedding", "position_embedding", "word_embeddings"];
     if base.weight.shape.len() < 2 {
-        return Ok(lost("a norm has no low-rank form"));
+        outcome.lost.push(lost(base.id.to_string(), "a norm has no low-rank form"));
+    } else if embeddings.contains(&leaf) {
+        outcome.lost.push(lost(base.id.to_string(), "embeddings are not extracted"));
+    } else {
+        outcome.extracted = Some(low_rank(request, base, difference)?);
     }
-    if embeddings.contains(&leaf) {
-        return Ok(lost("embeddings are not extracted"));
+    Ok(outcome)
+}
+
+/// Differences outside the table of modules: tensors of other kinds, modules of one model only.
+fn outside(request: &Request<'_>) -> Vec<Unmatched> {
+    let mut known = BTreeSet::new();
+    for target in request.base.table.targets() {
+        known.insert(target.weight.key.as_str());
+        known.extend(target.bias.iter().map(|slot| slot.key.as_str()));
     }
-    low_rank(request, base, difference)
+    let mut lost = Vec::new();
+    for file in request.base.files.iter().map(|file| &file.file) {
+        for name in file.names().filter(|name| !known.contains(name)) {
+            let tuned = request.tuned.files.iter().find_map(|other| other.file.get(name));
+            let differs = tuned.zip(file.get(name)).is_some_and(|(a, b)| a.bytes() != b.bytes());
+            if differs {
+                let reason = "no adapter applies to this tensor".to_owned();
+                lost.push(Unmatched { module: name.to_owned(), reason });
+            }
+        }
+    }
+    let news = request.tuned.table.targets().filter(|t| request.base.table.get(&t.id).is_none());
+    lost.extend(news.map(|target| Unmatched {
+        module: target.id.to_string(),
+        reason: "the base has no such module".to_owned(),
+    }));
+    lost
 }
 
 fn low_rank(
     request: &Request<'_>,
     base: &Target,
     mut difference: Vec<f32>,
-) -> Result<Outcome, ExtractError> {
+) -> Result<Extracted, ExtractError> {
     let mut shape = base.weight.shape.clone();
     if base.transposed {
         difference = transpose(&difference, shape[0], shape[1]);
@@ -286,7 +329,7 @@ fn low_rank(
     let kept = svd.s.iter().take(rank).map(|s| s * s).sum();
     let energy = svd.energy;
     let module = module(base, &svd, rank, &shape, request.dtype);
-    Ok(Outcome::Extracted { module: Box::new(module), kept, energy })
+    Ok(Extracted { module, kept, energy })
 }
 
 fn module(base: &Target, svd: &Svd, rank: usize, shape: &[usize], dtype: Float) -> Module {

@@ -86,7 +86,7 @@ fn is_plain(module: &Module) -> bool {
 
 fn can_combine(parts: &[(&Module, f32)]) -> bool {
     let same_sides = |a: &Module, b: &Module| {
-        (a.inputs(), a.outputs(), a.transposed) == (b.inputs(), b.outputs(), b.transposed)
+        (a.extent(), a.inputs(), a.transposed) == (b.extent(), b.inputs(), b.transposed)
     };
     let replaces = |m: &Module| {
         matches!(m.weight, Some(Delta::Replacement(_)))

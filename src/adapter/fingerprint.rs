@@ -119,7 +119,10 @@ fn language_model(adapter: &Adapter) -> String {
         facts.push(format!("at least {} layers", last.saturating_add(1)));
     }
     if !leaves.is_empty() {
-        facts.push(format!("modules {}", leaves.into_iter().collect::<Vec<_>>().join(", ")));
+        facts.push(format!(
+            "modules {}",
+            printable(&leaves.into_iter().collect::<Vec<_>>().join(", "))
+        ));
     }
     if facts.is_empty() {
         "a language model".to_owned()

@@ -35,18 +35,23 @@ impl Component {
 
     /// The component a bare module path must belong to, by the path's first segments.
     pub(super) fn of_path(path: &str) -> Self {
+        Self::of_flat(&path.replace('.', "_"))
+    }
+
+    /// The same by the flat path.
+    pub(super) fn of_flat(flat: &str) -> Self {
         const UNET: [&str; 7] = [
-            "down_blocks.",
-            "mid_block.",
-            "up_blocks.",
+            "down_blocks_",
+            "mid_block_",
+            "up_blocks_",
             "conv_in",
             "conv_out",
-            "time_embedding.",
-            "add_embedding.",
+            "time_embedding_",
+            "add_embedding_",
         ];
-        if UNET.iter().any(|start| path.starts_with(start)) {
+        if UNET.iter().any(|start| flat.starts_with(start)) {
             Self::Unet
-        } else if path.starts_with("text_model.") {
+        } else if flat.starts_with("text_model_") {
             Self::TextEncoder
         } else {
             Self::Language

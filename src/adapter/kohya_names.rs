@@ -95,17 +95,20 @@ const PREFIXES: [(&str, Component); 5] = [
 pub fn parse(name: &str) -> Option<ModuleId> {
     let (prefix, component) = PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix))?;
     let flat = &name[prefix.len()..];
-    let Some(path) = unflatten(flat) else {
-        // LyCORIS wraps any model under one prefix; names outside the UNet are a language model's.
-        let generic = *prefix == "lycoris_";
-        let component = if generic { Component::Language } else { *component };
+    // LyCORIS wraps any model under one prefix; how the name starts tells which.
+    let component = match *prefix {
+        "lycoris_" if is_original_unet(flat) => Component::Unet,
+        "lycoris_" => Component::of_flat(flat),
+        _ => *component,
+    };
+    let Some(path) = unflatten(flat).filter(|_| component != Component::Language) else {
         return Some(ModuleId { component, path: flat.to_owned() });
     };
     let path = match component {
         Component::Unet => ldm::unet_to_diffusers(&path, ldm::LAYERS_PER_BLOCK).unwrap_or(path),
         _ => path,
     };
-    Some(ModuleId::new(*component, &path))
+    Some(ModuleId::new(component, &path))
 }
 
 /// Whether a flat UNet name (no prefix) is in the original UNet's words.
@@ -162,13 +165,12 @@ pub fn write(id: &ModuleId, unet: UnetNames, two_encoders: bool) -> Option<Strin
         Component::TextEncoder2 => "lora_te2_",
         Component::Language => return None,
     };
-    let path = match (id.component, unet) {
-        // Every up block of SDXL that has an upsampler has attention.
-        (Component::Unet, UnetNames::Original) if id.path.contains('.') => {
-            ldm::unet_to_ldm(&id.path, ldm::LAYERS_PER_BLOCK, |_| true)?
-        }
-        _ => id.long_path(),
-    };
+    // Every up block of SDXL that has an upsampler has attention. A module that the original UNet
+    // has not keeps its diffusers name.
+    let original = (id.component == Component::Unet && unet == UnetNames::Original)
+        .then(|| ldm::unet_to_ldm(&id.path, ldm::LAYERS_PER_BLOCK, |_| true))
+        .flatten();
+    let path = original.unwrap_or_else(|| id.long_path());
     Some(format!("{prefix}{}", path.replace('.', "_")))
 }
 
@@ -208,6 +210,15 @@ mod tests {
     fn unknown_words_stay_flat_and_other_keys_are_not_ours() {
         assert_eq!(path("lora_unet_something_new_3"), "unet.something_new_3");
         assert_eq!(path("lycoris_model_layers_0_mlp_up_proj"), "model_layers_0_mlp_up_proj");
+        assert_eq!(path("lycoris_layers_0_self_attn_q_proj"), "layers_0_self_attn_q_proj");
+        assert_eq!(
+            path("lycoris_text_model_encoder_layers_0_mlp_fc1"),
+            "text_encoder.encoder.layers.0.mlp.fc1"
+        );
+        assert_eq!(
+            path("lycoris_mid_block_attentions_0_proj_in"),
+            "unet.mid_block.attentions.0.proj_in"
+        );
         assert_eq!(parse("model.layers.0.self_attn.q_proj"), None);
     }
 

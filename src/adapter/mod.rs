@@ -11,6 +11,7 @@
 //! Invariant: an [`Adapter`] that exists is complete. Every product can be multiplied, every number
 //! is finite where it must be; a tensor that could not be read is listed in [`Adapter::unread`].
 
+mod cast;
 pub mod combine;
 pub mod convert;
 mod delta;
@@ -82,6 +83,8 @@ pub struct Adapter {
     pub metadata: BTreeMap<String, String>,
     /// `adapter_config.json`, of a PEFT folder.
     pub config: Option<PeftConfig>,
+    /// The files it was read from: one, or one for each component of a PEFT folder.
+    pub files: Vec<PathBuf>,
     /// Keys that make no module.
     pub unread: Vec<String>,
     /// What a user should know.

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use lora_eval::adapter::Adapter;
 use lora_eval::adapter::combine::Weighted;
+use lora_eval::adapter::{Adapter, Format, convert};
 use lora_eval::base::hint::first_few;
 use lora_eval::hub;
-use lora_eval::model::Base;
+use lora_eval::model::{Base, Unmatched};
 
+use super::global::Global;
 use super::output;
 
 /// An adapter named on the command line.
@@ -130,8 +131,23 @@ pub fn open_all(references: &[Reference]) -> anyhow::Result<Vec<Weighted>> {
     Ok(all)
 }
 
+/// Writes an adapter, in the float type that `--dtype` asks for.
+pub fn write(global: &Global, adapter: &Adapter, format: Format, out: &Path) -> anyhow::Result<()> {
+    match global.dtype.float() {
+        Some(float) => convert::write(&adapter.cast(float)?, format, out)?,
+        None => convert::write(adapter, format, out)?,
+    }
+    Ok(())
+}
+
+/// Keys that were not understood, as `--json` lists them.
+pub fn unread(adapter: &Adapter) -> Vec<Unmatched> {
+    let reason = || "not a key of an adapter".to_owned();
+    adapter.unread.iter().map(|key| Unmatched { module: key.clone(), reason: reason() }).collect()
+}
+
 /// Says which modules found no place.
-pub fn report_unmatched(unmatched: &[lora_eval::model::Unmatched], matched: usize) {
+pub fn report_unmatched(unmatched: &[Unmatched], matched: usize) {
     if unmatched.is_empty() {
         return;
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use lora_eval::adapter::combine::{Method, combine};
-use lora_eval::adapter::convert;
+use lora_eval::model::Unmatched;
 use serde_json::json;
 
 use super::adapters::{self, Reference};
@@ -53,13 +53,14 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         _ => return Err(Usage("--rank goes with --method svd; concat keeps all ranks").into()),
     };
     let combined = combine(&inputs, method)?;
-    convert::write(&combined, combined.format, &args.out)?;
-    let unread: Vec<&String> = inputs.iter().flat_map(|input| &input.adapter.unread).collect();
+    adapters::write(global, &combined, combined.format, &args.out)?;
+    let unread: Vec<Unmatched> =
+        inputs.iter().flat_map(|input| adapters::unread(&input.adapter)).collect();
     if global.json {
         return output::json(&json!({
             "out": args.out,
             "modules": combined.modules.len(),
-            "merged": inputs.len(),
+            "adapters": inputs.len(),
             "ranks": combined.ranks(),
             "unmatched": unread,
             "seconds": start.elapsed().as_secs_f64(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::ValueEnum;
-use lora_eval::adapter::{Format, convert};
+use lora_eval::adapter::Format;
 use serde_json::json;
 
 use super::global::Global;
@@ -50,7 +50,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         To::Diffusers => Format::Diffusers,
         To::Peft => Format::Peft,
     };
-    convert::write(&adapter, format, &args.out)?;
+    adapters::write(global, &adapter, format, &args.out)?;
     let modules = adapter.modules.len();
     if global.json {
         return output::json(&json!({
@@ -58,7 +58,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
             "from": adapter.format,
             "to": format,
             "modules": modules,
-            "unmatched": adapter.unread,
+            "unmatched": adapters::unread(&adapter),
             "seconds": start.elapsed().as_secs_f64(),
         }));
     }

@@ -63,8 +63,8 @@ pub struct Global {
     )]
     pub dtype: Dtype,
     /// Number of threads [default: one a core]
-    #[arg(long, global = true, value_name = "N")]
-    pub threads: Option<std::num::NonZeroUsize>,
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
     /// Say nothing but errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
@@ -114,7 +114,7 @@ impl Global {
         }
         if let Some(threads) = self.threads {
             rayon::ThreadPoolBuilder::new()
-                .num_threads(threads.get())
+                .num_threads(usize::from(threads))
                 .build_global()
                 .context("--threads")?;
         }

@@ -47,7 +47,7 @@ struct Inspection {
     dtypes: BTreeMap<Float, usize>,
     made_for: String,
     #[serde(flatten)]
-    hashes: Hashes,
+    hashes: Option<Hashes>,
     /// Whether the hash in the metadata is that of the tensors.
     hash_in_metadata: Option<&'static str>,
     metadata: BTreeMap<String, String>,
@@ -91,10 +91,18 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
 fn inspect(global: &Global, path: &Path, base: Option<&Base>) -> anyhow::Result<Inspection> {
     let adapter = adapters::open(path)?;
     let fitting = base.map(|base| fitting(global, &adapter, base)).transpose()?;
-    let hashes = Hashes::of(&*TensorFile::open(&weights(path, &adapter), Limits::ADAPTER)?);
-    let stored = adapter.metadata.get("sshs_model_hash");
+    // A folder of several files has no hash by which anyone knows it.
+    let hashes = match adapter.files.as_slice() {
+        [one] => Some(Hashes::of(&*TensorFile::open(one, Limits::ADAPTER)?)),
+        _ => None,
+    };
+    let stored = adapter.metadata.get("sshs_model_hash").zip(hashes.as_ref());
     let hash_in_metadata =
-        stored.map(|stored| if *stored == hashes.sshs_model_hash { "matches" } else { "differs" });
+        stored.map(
+            |(stored, hashes)| {
+                if *stored == hashes.sshs_model_hash { "matches" } else { "differs" }
+            },
+        );
     Ok(Inspection {
         path: path.to_owned(),
         name: adapter.name.clone(),
@@ -133,15 +141,6 @@ fn fitting(global: &Global, adapter: &Adapter, base: &Base) -> anyhow::Result<Fi
     })
 }
 
-/// The file whose hash is the adapter's.
-fn weights(path: &Path, adapter: &Adapter) -> PathBuf {
-    if adapter.path.is_file() {
-        adapter.path.clone()
-    } else {
-        path.join("unet/adapter_model.safetensors")
-    }
-}
-
 /// How often each value occurs, as text since JSON has no other keys.
 fn count(adapter: &Adapter, value: impl Fn(&Module) -> Option<f32>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
@@ -168,9 +167,11 @@ fn describe(global: &Global, one: &Inspection) -> String {
     line("scale", list(one.scales.iter().map(|(scale, n)| several(scale, *n, one.modules))));
     line("dtype", list(one.dtypes.keys().map(|float| format!("{float:?}").to_lowercase())));
     line("made for", one.made_for.clone());
-    line("sha256", one.hashes.sha256.clone());
-    line("autov2", one.hashes.autov2.clone());
-    line("autov3", format!("{} (the WebUI's Lora hash)", one.hashes.autov3));
+    if let Some(hashes) = &one.hashes {
+        line("sha256", hashes.sha256.clone());
+        line("autov2", hashes.autov2.clone());
+        line("autov3", format!("{} (the WebUI's Lora hash)", hashes.autov3));
+    }
     if let Some(stored) = one.hash_in_metadata {
         line("stored hash", stored.to_owned());
     }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use lora_eval::adapter::Adapter;
 use lora_eval::adapter::resize::{Resized, resize};
-use lora_eval::adapter::{Adapter, convert};
 use serde_json::json;
 
 use super::global::Global;
@@ -39,7 +39,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         "{}: has no low-rank module that could be resized\nhint: LoHa, LoKr and full differences have no rank to lower",
         args.input.display()
     );
-    convert::write(&resized, adapter.format, &args.out)?;
+    adapters::write(global, &resized, adapter.format, &args.out)?;
     let kept = report.iter().map(|r| r.kept).sum::<f64>() / report.len() as f64;
     let copied = adapter.modules.len() - report.len();
     if global.json {
@@ -50,7 +50,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
             "copied": copied,
             "ranks": resized.ranks(),
             "kept": kept,
-            "unmatched": adapter.unread,
+            "unmatched": adapters::unread(&adapter),
             "by_module": report,
             "seconds": start.elapsed().as_secs_f64(),
         }));

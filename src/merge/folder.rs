@@ -12,18 +12,16 @@ use super::plan::{HEAD, Plan};
 use super::report;
 use super::write::{Job, TensorEffect};
 use crate::adapter::Component;
-use crate::base::atomic::AtomicFile;
 use crate::model::{BaseFile, Shape};
 use crate::tensors::{Float, Limits, TensorError, TensorFile};
 
 /// Writes the whole model below `out`, an empty folder.
 pub(super) fn write(
     request: &Request<'_>,
-    plan: &mut Plan<'_>,
+    plan: &Plan<'_>,
     out: &Path,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Vec<TensorEffect>, MergeError> {
-    let plan = &*plan;
     let mut effects = Vec::new();
     let mut sizes: BTreeMap<PathBuf, u64> = BTreeMap::new();
     for (index, file) in request.base.files.iter().enumerate() {
@@ -32,12 +30,9 @@ pub(super) fn write(
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(io)?;
         }
-        let mut metadata = report::provenance(request);
-        metadata.extend(file.file.metadata().clone());
+        let metadata = report::provenance(request, &file.file);
         let job = Job::new(request, plan, index, &path, &metadata)?;
-        let target = AtomicFile::create(&path).map_err(io)?;
-        effects.extend(job.run(target.file(), progress)?);
-        target.commit().map_err(io)?;
+        effects.extend(job.run(&fs::File::create(&path).map_err(io)?, progress)?);
         *sizes.entry(folder_of(file)).or_default() += job.data_size();
     }
     copy_rest(request, plan, Path::new(""), out, &sizes)?;
@@ -93,8 +88,10 @@ fn copy_rest(
 ) -> Result<(), MergeError> {
     let from = request.base.path.join(relative);
     let io = |e| MergeError::from(TensorError::io(&from, e));
+    // A pipeline's other components keep their weights; whatever else is weights would be the base's.
     let written = sizes.contains_key(relative)
-        || (relative.as_os_str().is_empty() && request.base.shape == Shape::Pipeline);
+        || relative.as_os_str().is_empty()
+        || request.base.shape != Shape::Pipeline;
     for entry in fs::read_dir(&from).map_err(io)? {
         let entry = entry.map_err(io)?;
         let name = entry.file_name();
@@ -103,8 +100,12 @@ fn copy_rest(
         if name.to_string_lossy().starts_with('.') {
             continue;
         }
-        let about = fs::metadata(&path).map_err(io)?;
+        let about = fs::metadata(&path).map_err(|e| TensorError::io(&path, e))?;
         if about.is_dir() {
+            let inside_out = from.canonicalize().map_err(io)?;
+            if inside_out.starts_with(path.canonicalize().map_err(io)?) {
+                continue; // a link to a folder that is being copied
+            }
             fs::create_dir_all(out.join(&inside)).map_err(io)?;
             copy_rest(request, plan, &inside, out, sizes)?;
             continue;
@@ -118,6 +119,7 @@ fn copy_rest(
         let component = request.base.files.iter().find(|f| folder_of(f) == relative);
         let component = component.and_then(|file| file.component);
         match component {
+            Some(_) if text.ends_with(".index.json") && !lists(&path, request) => {}
             Some(_) if text.ends_with(".index.json") => {
                 write_index(&path, &target, request, plan, sizes[relative])?;
             }
@@ -138,6 +140,17 @@ fn read_json(path: &Path) -> Result<Value, MergeError> {
 fn write_json(path: &Path, value: &Value) -> Result<(), MergeError> {
     let text = serde_json::to_string_pretty(value).map_err(|e| TensorError::io(path, e.into()))?;
     fs::write(path, text + "\n").map_err(|e| TensorError::io(path, e).into())
+}
+
+/// Whether an index lists the shards that were read, and not those of another form of the weights.
+fn lists(index: &Path, request: &Request<'_>) -> bool {
+    let Ok(index) = read_json(index) else { return false };
+    let known = |name: &str| {
+        let files = request.base.files.iter().filter_map(|file| file.relative.file_name());
+        files.into_iter().any(|file| file == name)
+    };
+    let map = index["weight_map"].as_object();
+    map.is_some_and(|map| map.values().all(|file| file.as_str().is_some_and(known)))
 }
 
 /// The index of shards: sizes change with the type, and a tied head is a new tensor.

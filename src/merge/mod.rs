@@ -47,12 +47,12 @@ pub fn merge(request: &Request<'_>, progress: &(dyn Fn(u64) + Sync)) -> Result<R
     let start = Instant::now();
     let fits = fit_all(request)?;
     check_out(request)?;
-    let mut plan = Plan::new(request.base, request.adapters, &fits)?;
+    let plan = Plan::new(request.base, request.adapters, &fits)?;
     let changes = match request.base.shape {
         Shape::File => {
             let out = request.out;
             let file = AtomicFile::create(out).map_err(|e| TensorError::io(out, e))?;
-            let metadata = report::provenance(request);
+            let metadata = report::provenance(request, &request.base.files[0].file);
             let job = write::Job::new(request, &plan, 0, out, &metadata)?;
             let changes = job.run(file.file(), progress)?;
             file.commit().map_err(|e| TensorError::io(out, e))?;
@@ -61,7 +61,7 @@ pub fn merge(request: &Request<'_>, progress: &(dyn Fn(u64) + Sync)) -> Result<R
         Shape::Model(_) | Shape::Pipeline => {
             let out = request.out;
             let folder = AtomicFolder::create(out).map_err(|e| TensorError::io(out, e))?;
-            let changes = folder::write(request, &mut plan, folder.path(), progress)?;
+            let changes = folder::write(request, &plan, folder.path(), progress)?;
             folder.commit().map_err(|e| TensorError::io(out, e))?;
             changes
         }

@@ -39,6 +39,8 @@ pub(super) struct Part<'a> {
     pub strength: f32,
     /// The adapter's file, for messages.
     pub path: &'a Path,
+    /// All numbers of the adapter are finite, so the result must be.
+    pub finite: bool,
 }
 
 /// The head of a language model whose embedding it shares.
@@ -65,17 +67,17 @@ impl<'a> Plan<'a> {
         let mut plan = Self::default();
         let mut head: Vec<(&'a Target, Part<'a>)> = Vec::new();
         for (input, fit) in adapters.iter().zip(fits) {
+            let finite = input.adapter.not_finite().is_empty();
             for (module, target) in &fit.matched {
                 let strength = input.strength(&module.id);
                 if strength == 0.0 {
                     continue; // the base itself, to the bit
                 }
-                let part = Part { module, strength, path: &input.adapter.path };
-                if target.tied && target.weight.key != HEAD {
+                let part = Part { module, strength, path: &input.adapter.path, finite };
+                if target.tied {
                     head.push((target, part));
                     continue;
                 }
-                plan.untie_config |= target.tied;
                 if module.weight.is_some() {
                     plan.add(&target.weight, target, part, false);
                 }
@@ -98,9 +100,10 @@ impl<'a> Plan<'a> {
 
     /// Gives a tied head a tensor of its own if either side of the tie changes.
     fn untie(&mut self, base: &'a Base, head: &[(&'a Target, Part<'a>)]) {
-        let tied = base.table.targets().find(|target| {
-            target.tied && target.id.component == Component::Language && target.weight.key != HEAD
-        });
+        if let Some(pair) = &base.table.stored_tie {
+            self.untie_config = pair.iter().any(|place| self.tensors.contains_key(place));
+        }
+        let tied = base.table.targets().find(|target| target.tied);
         let Some(target) = tied else { return };
         let place = (target.weight.file, target.weight.key.clone());
         if head.is_empty() && !self.tensors.contains_key(&place) {
@@ -147,7 +150,7 @@ impl Change<'_> {
     /// The changes made ready, low-rank ones in one product.
     pub(super) fn prepare(&self) -> Result<Vec<RowDelta>, MergeError> {
         let mut deltas = Vec::new();
-        for Part { module, strength, path } in &self.parts {
+        for Part { module, strength, path, .. } in &self.parts {
             let length = self.shape.first().copied().unwrap_or(1);
             let delta = if self.is_bias {
                 RowDelta::of_bias(module, length, *strength)

@@ -13,6 +13,7 @@ use super::write::TensorEffect;
 use crate::adapter::combine::Weighted;
 use crate::adapter::{Component, Kind};
 use crate::model::{Fit, Shape, Unmatched};
+use crate::tensors::TensorFile;
 
 /// The result of a merge, as `--json` prints it.
 #[derive(Debug, Clone, Serialize)]
@@ -170,16 +171,14 @@ fn notes(request: &Request<'_>, fits: &[Fit<'_>], plan: &Plan<'_>) -> Vec<String
 /// The metadata key under which a merged file names its adapters.
 pub(super) const MERGED: &str = "lora_eval.merged";
 
-/// What a merged file says about where it came from, beside the base's own metadata.
-pub(super) fn provenance(request: &Request<'_>) -> BTreeMap<String, String> {
-    let mut metadata = match request.base.shape {
-        Shape::File => request.base.files[0].file.metadata().clone(),
-        _ => BTreeMap::new(),
-    };
+/// What a merged file says about where it came from, beside the metadata of the base's file.
+pub(super) fn provenance(request: &Request<'_>, file: &TensorFile) -> BTreeMap<String, String> {
+    let mut metadata = file.metadata().clone();
     // Hashes of the base's own tensors are no longer true.
     metadata.retain(|key, _| key != "modelspec.hash_sha256" && !key.starts_with("sshs_"));
-    let merged: Vec<String> = request.adapters.iter().map(tag).collect();
-    metadata.insert(MERGED.to_owned(), merged.join(" "));
+    let earlier = metadata.remove(MERGED);
+    let tags = earlier.into_iter().chain(request.adapters.iter().map(tag));
+    metadata.insert(MERGED.to_owned(), tags.collect::<Vec<_>>().join(" "));
     metadata
 }
 

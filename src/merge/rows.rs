@@ -122,6 +122,7 @@ impl Conversion<'_> {
         put: Put<'_>,
     ) -> Result<Effect, MergeError> {
         let first = change.rows.start;
+        let finite = change.parts.iter().all(|part| part.finite);
         let mut deltas = change.prepare()?;
         for delta in deltas.iter_mut().filter(|delta| delta.needs_column_norms()) {
             for block in self.blocks(change.rows.clone()) {
@@ -132,7 +133,7 @@ impl Conversion<'_> {
         let mut effect = Effect::default();
         for block in self.blocks(change.rows.clone()) {
             let inside = block.start - first..block.end - first;
-            effect.add(&self.block(&deltas, &block, &inside, buffers)?);
+            effect.add(&self.block(&deltas, &block, (&inside, finite), buffers)?);
             put(&buffers.bytes, self.offset(block.start))?;
         }
         Ok(effect)
@@ -142,7 +143,7 @@ impl Conversion<'_> {
         &self,
         deltas: &[RowDelta],
         block: &Range<usize>,
-        inside: &Range<usize>,
+        (inside, finite): (&Range<usize>, bool),
         buffers: &mut Buffers,
     ) -> Result<Effect, MergeError> {
         let Buffers { base, sum, bytes, plain } = buffers;
@@ -162,6 +163,9 @@ impl Conversion<'_> {
         };
         // `sum` becomes W', `base` keeps ΔW, so that no fourth buffer is needed.
         let mut effect = add_in_place(base, sum);
+        if finite && base.iter().any(|d| !d.is_finite()) {
+            return Err(self.overflow());
+        }
         self.encode(sum, bytes)?;
         effect.lost = match self.to.size() {
             2 => unchanged::<2>(before, bytes, base),
@@ -174,16 +178,17 @@ impl Conversion<'_> {
     fn encode(&self, values: &[f32], bytes: &mut Vec<u8>) -> Result<(), MergeError> {
         bytes.resize(values.len() * self.to.size(), 0);
         self.to.encode(values, bytes);
-        if !overflows(values, self.to) {
-            return Ok(());
-        }
+        if overflows(values, self.to) { Err(self.overflow()) } else { Ok(()) }
+    }
+
+    fn overflow(&self) -> MergeError {
         let dtype = match self.to {
             Float::F16 => "F16",
             Float::BF16 => "BF16",
             Float::F32 => "F32",
             Float::F64 => "F64",
         };
-        Err(MergeError::Overflow { tensor: self.name.to_owned(), dtype })
+        MergeError::Overflow { tensor: self.name.to_owned(), dtype }
     }
 }
 

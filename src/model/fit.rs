@@ -43,6 +43,8 @@ pub struct WrongBase {
     base: String,
 }
 
+const NO_BIAS: &str = "it changes a bias, and the base's module has none";
+
 /// A module's place, or why it has none.
 enum Place<'a> {
     Found(&'a Target),
@@ -50,8 +52,10 @@ enum Place<'a> {
     OtherShape(String),
 }
 
-/// Finds each module's place. An adapter of which nothing fits, or of which every tenth module that
-/// the base knows by name has another shape there, was made for another base.
+/// Finds each module's place.
+///
+/// An adapter was made for another base if nothing fits, if more modules have another shape there
+/// than fit, or if that is so for the modules whose width tells Stable Diffusion's families apart.
 pub fn fit<'a>(adapter: &'a Adapter, base: &'a Base) -> Result<Fit<'a>, WrongBase> {
     let rename = Rename::best(adapter, &base.table);
     let mut fit = Fit {
@@ -67,12 +71,16 @@ pub fn fit<'a>(adapter: &'a Adapter, base: &'a Base) -> Result<Fit<'a>, WrongBas
         let reason = match place(module, &base.table, &rename) {
             Place::Found(target) => {
                 *found += 1;
+                if module.bias.is_some() && target.bias.is_none() {
+                    let (module, reason) = (format!("{}.bias", module.key), NO_BIAS.to_owned());
+                    fit.unmatched.push(Unmatched { module, reason });
+                }
                 fit.matched.push((module, target));
                 continue;
             }
             Place::Missing(what) => what.to_owned(),
             Place::OtherShape(problem) => {
-                conflicts.push(format!("{}: {problem}", module.key));
+                conflicts.push((module, problem.clone()));
                 problem
             }
         };
@@ -83,8 +91,15 @@ pub fn fit<'a>(adapter: &'a Adapter, base: &'a Base) -> Result<Fit<'a>, WrongBas
         .iter()
         .map(|key| Unmatched { module: key.clone(), reason: "not a key of an adapter".to_owned() });
     fit.unmatched.extend(unread);
-    let known = fit.matched.len() + conflicts.len();
-    if fit.matched.is_empty() || conflicts.len() * 10 >= known {
+    let telling = |module: &Module| {
+        let ends = ["attn2.to_k", "attn2.to_v", "self_attn.q_proj"];
+        module.id.component != Component::Language
+            && ends.iter().any(|end| module.id.path.ends_with(end))
+    };
+    let telling_fit = fit.matched.iter().filter(|(module, _)| telling(module)).count();
+    let telling_conflicts = conflicts.iter().filter(|(module, _)| telling(module)).count();
+    let foreign = conflicts.len() > fit.matched.len() || telling_conflicts > telling_fit;
+    if fit.matched.is_empty() || foreign {
         return Err(wrong_base(adapter, base, &fit, &conflicts));
     }
     if let Some(note) = class_note(adapter, base) {
@@ -93,14 +108,21 @@ pub fn fit<'a>(adapter: &'a Adapter, base: &'a Base) -> Result<Fit<'a>, WrongBas
     Ok(fit)
 }
 
-fn wrong_base(adapter: &Adapter, base: &Base, fit: &Fit<'_>, conflicts: &[String]) -> WrongBase {
+fn wrong_base(
+    adapter: &Adapter,
+    base: &Base,
+    fit: &Fit<'_>,
+    conflicts: &[(&Module, String)],
+) -> WrongBase {
     let total = adapter.modules.len();
     let matched = fit.matched.len();
     let problem = if conflicts.is_empty() {
         let names: Vec<&str> = fit.unmatched.iter().map(|u| u.module.as_str()).collect();
         format!("none of its {total} modules is there ({})", first_few(&names))
     } else {
-        let (n, shown) = (conflicts.len(), first_few(conflicts));
+        let shown: Vec<String> =
+            conflicts.iter().map(|(module, p)| format!("{}: {p}", module.key)).collect();
+        let (n, shown) = (conflicts.len(), first_few(&shown));
         format!("{n} of its {total} modules have another shape there, {matched} fit ({shown})")
     };
     WrongBase {
@@ -144,8 +166,8 @@ fn place<'a>(module: &Module, table: &'a Table, rename: &Rename) -> Place<'a> {
             ));
         }
     }
-    if module.bias.is_some() && target.bias.is_none() {
-        return Place::Missing("it changes a bias, and the base's module has none");
+    if module.weight.is_none() && target.bias.is_none() {
+        return Place::Missing(NO_BIAS);
     }
     Place::Found(target)
 }

@@ -34,7 +34,7 @@ pub struct Target {
     pub bias: Option<Slot>,
     /// The base stores the weight as (in, out).
     pub transposed: bool,
-    /// The weight is another module's too (tied embeddings); changing it makes a copy.
+    /// The weight is another module's: a tied head, of which only the embedding is stored.
     pub tied: bool,
 }
 
@@ -44,6 +44,9 @@ pub struct Table {
     targets: BTreeMap<(Component, String), Target>,
     /// Flat names of the original UNet → flat names of diffusers.
     original: BTreeMap<String, String>,
+    /// File and name of an embedding and of a head that are both stored, in a model whose
+    /// configuration ties them.
+    pub stored_tie: Option<[(usize, String); 2]>,
 }
 
 impl Table {
@@ -122,7 +125,7 @@ pub(super) fn table(base: &Base) -> Table {
     }
     attach_biases_of_other_shards(base, &mut table);
     if base.shape == Shape::Model(Component::Language) {
-        add_tied_head(base, &mut table);
+        find_tie(base, &mut table);
     }
     let unet = base.configs.get(&Component::Unet);
     let layers = unet.and_then(|config| config["layers_per_block"].as_u64());
@@ -190,22 +193,29 @@ fn attach_biases_of_other_shards(base: &Base, table: &mut Table) {
     }
 }
 
-/// A language model with tied embeddings has no `lm_head.weight`: it is the token embedding.
-fn add_tied_head(base: &Base, table: &mut Table) {
-    let head = ModuleId::new(Component::Language, "lm_head");
-    let config = base.configs.get(&Component::Language);
-    let tied = config.is_none_or(|c| c["tie_word_embeddings"].as_bool().unwrap_or(true));
-    if let Some(target) = table.targets.get_mut(&(Component::Language, head.flat())) {
-        // Both are stored, but a loader that ties them would drop one.
-        target.tied = config.is_some_and(|c| c["tie_word_embeddings"].as_bool() == Some(true));
-        return;
-    }
+/// Finds out whether a language model's head is its token embedding. Where only the embedding is
+/// stored, the head becomes a module that shares its tensor.
+fn find_tie(base: &Base, table: &mut Table) {
+    let Some(config) = base.configs.get(&Component::Language) else { return };
+    let class = config["architectures"][0].as_str().unwrap_or_default();
+    let has_head = class.ends_with("ForCausalLM") || class.ends_with("LMHeadModel");
+    let tied = config["tie_word_embeddings"].as_bool().unwrap_or(true);
+    let leaf_is = |target: &&Target, leaves: &[&str]| {
+        let leaf = target.id.path.rsplit('.').next().unwrap_or_default();
+        target.id.component == Component::Language && leaves.contains(&leaf)
+    };
     let embedding = ["embed_tokens", "wte", "word_embeddings"];
-    let embedding = table.targets.values().find(|target| {
-        target.id.path.rsplit('.').next().is_some_and(|leaf| embedding.contains(&leaf))
-    });
-    if let Some(embedding) = embedding.filter(|_| tied).cloned() {
-        table.insert(Target { id: head, bias: None, tied: true, ..embedding });
+    let embedding = table.targets.values().find(|t| leaf_is(t, &embedding)).cloned();
+    let Some(embedding) = embedding.filter(|_| tied) else { return };
+    let place = |target: &Target| (target.weight.file, target.weight.key.clone());
+    match table.targets.values().find(|t| leaf_is(t, &["lm_head", "embed_out"])) {
+        // Both are stored, but a loader that ties them would drop one.
+        Some(head) => table.stored_tie = Some([place(&embedding), place(head)]),
+        None if has_head => {
+            let id = ModuleId::new(Component::Language, "lm_head");
+            table.insert(Target { id, bias: None, tied: true, ..embedding });
+        }
+        None => {}
     }
 }
 

@@ -89,11 +89,6 @@ impl TensorFile {
         self.tensors.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Whether a tensor of that name is here.
-    pub fn contains(&self, name: &str) -> bool {
-        self.index.contains_key(name)
-    }
-
     /// The tensor called `name`; the data stays in the file.
     pub fn get(self: &Arc<Self>, name: &str) -> Option<Tensor> {
         let (_, info) = &self.tensors[*self.index.get(name)?];
@@ -125,11 +120,6 @@ impl TensorFile {
     /// The data area: everything after the header.
     pub fn data(&self) -> &[u8] {
         &self.bytes[self.data_start..]
-    }
-
-    /// Where the data area starts in the file.
-    pub fn data_start(&self) -> usize {
-        self.data_start
     }
 
     /// Where the data of `name` lies, counted from the start of the file.

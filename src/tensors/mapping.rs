@@ -24,8 +24,9 @@ impl Bytes {
             file.read_to_end(&mut bytes)?;
             return Ok(Self::Read(bytes));
         }
-        // SAFETY: the mapping is read-only and private to this process. A base that another
-        // program truncates meanwhile ends this one with SIGBUS; the docs of `TensorFile` say so.
+        // SAFETY: the mapping is only read. A base that another program shortens meanwhile ends
+        // this one with SIGBUS, and one that it rewrites is read as rewritten; the docs of
+        // `TensorFile` say so.
         let map = unsafe { Mmap::map(&*file)? };
         Ok(Self::Mapped(map))
     }

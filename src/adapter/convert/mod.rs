@@ -14,10 +14,29 @@ use crate::base::hint::first_few;
 
 /// Writes `adapter` at `out` in `format`: a file, or a folder for PEFT.
 pub fn write(adapter: &Adapter, format: Format, out: &Path) -> Result<(), AdapterError> {
+    check_out(format, out)?;
     match format {
         Format::Kohya => kohya::write(adapter, out),
         Format::Diffusers => diffusers::write(adapter, out),
         Format::Peft => peft::write(adapter, out),
+    }
+}
+
+/// Refuses a destination that could not be written, before any work is done.
+pub fn check_out(format: Format, out: &Path) -> Result<(), AdapterError> {
+    let refuse = |problem: &str, hint: &str| {
+        let (problem, hint) = (problem.to_owned(), hint.to_owned());
+        Err(AdapterError::File { path: out.to_owned(), problem, hint })
+    };
+    match format {
+        Format::Peft if out.is_file() || !peft::only_an_adapter(out) => refuse(
+            "exists and holds other things than a PEFT adapter",
+            "a PEFT adapter is a folder; name a new one",
+        ),
+        Format::Kohya | Format::Diffusers if out.is_dir() => {
+            refuse("is a folder", "an adapter in this format is a file; name one")
+        }
+        _ => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{alpha_for, is_low_rank, refuse_beyond_lora};
-use crate::adapter::{Adapter, AdapterError, BiasDelta, Component, Delta, Module};
+use crate::adapter::{Adapter, AdapterError, BiasDelta, Component, Delta, Module, metadata};
 use crate::base::atomic::AtomicFolder;
 use crate::tensors::{Tensor, TensorError, write_file};
 
@@ -18,21 +18,13 @@ const WEIGHTS: &str = "adapter_model.safetensors";
 
 pub(super) fn write(adapter: &Adapter, out: &Path) -> Result<(), AdapterError> {
     refuse_beyond_lora(adapter, "peft")?;
-    if out.is_file() || (out.is_dir() && !only_an_adapter(out)) {
-        return Err(AdapterError::File {
-            path: out.to_owned(),
-            problem: "exists and holds other things than a PEFT adapter".to_owned(),
-            hint: "a PEFT adapter is a folder; name a new one".to_owned(),
-        });
-    }
     let folder = AtomicFolder::create(out).map_err(|e| TensorError::io(out, e))?;
     let components = adapter.components();
     for component in components.keys() {
-        let part = if components.len() == 1 {
-            folder.path().to_owned()
-        } else {
-            folder.path().join(component.name())
-        };
+        // The names of a text encoder's modules do not say which of the two it is.
+        let alone = components.len() == 1 && !component.is_text_encoder();
+        let part =
+            if alone { folder.path().to_owned() } else { folder.path().join(component.name()) };
         std::fs::create_dir_all(&part).map_err(|e| TensorError::io(&part, e))?;
         write_component(adapter, *component, &part)?;
     }
@@ -40,7 +32,7 @@ pub(super) fn write(adapter: &Adapter, out: &Path) -> Result<(), AdapterError> {
 }
 
 /// Whether a folder is empty or holds a PEFT adapter and nothing else.
-fn only_an_adapter(folder: &Path) -> bool {
+pub(super) fn only_an_adapter(folder: &Path) -> bool {
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     entries.map(|entry| entry.path()).all(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -72,7 +64,8 @@ fn write_component(
             }
         }
     }
-    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    let mut metadata = metadata::kept(adapter);
+    metadata.insert("format".to_owned(), "pt".to_owned());
     write_file(&folder.join(WEIGHTS), &tensors, &metadata)?;
     let path = folder.join(CONFIG);
     let text = serde_json::to_vec_pretty(&Value::Object(config))

@@ -160,12 +160,11 @@ fn without_adapter_name(key: &str) -> String {
     ] {
         if let Some(at) = key.rfind(marker) {
             let (before, after) = key.split_at(at + marker.len());
-            let (name, rest) = after.split_once('.').unwrap_or((after, ""));
             let bare = before.trim_end_matches('.');
-            return match (name, rest) {
-                ("weight" | "bias", "") => key.to_owned(),
-                (_, "") => bare.to_owned(),
-                (_, rest) => format!("{bare}.{rest}"),
+            return match after.rsplit_once('.') {
+                Some((_, last @ ("weight" | "bias"))) => format!("{bare}.{last}"),
+                _ if matches!(after, "weight" | "bias") => key.to_owned(),
+                _ => bare.to_owned(),
             };
         }
     }
@@ -180,6 +179,9 @@ fn full_tensor(inner: &str) -> Option<(&str, Part)> {
         "bias" => Part::FullBias,
         _ => return None,
     };
+    if stem.contains(".lora_") {
+        return None; // a part of an adapter under a name that is not known
+    }
     let stem = stem.strip_suffix(".base_layer").unwrap_or(stem);
     Some((stem.rfind(".modules_to_save").map_or(stem, |at| &stem[..at]), part))
 }
@@ -277,6 +279,7 @@ mod tests {
             ("lm_head.base_layer.weight", "lm_head", Part::FullWeight),
             ("model.layers.0.mlp.up_proj.bias", "model.layers.0.mlp.up_proj", Part::FullBias),
             ("model.x.lora_B.bias", "model.x", Part::UpBias),
+            ("model.x.lora_A.v1.0.weight", "model.x", Part::Down),
             ("model.embed_tokens.lora_embedding_A", "model.embed_tokens", Part::EmbeddingDown),
             (
                 "model.embed_tokens.lora_embedding_A.default",

@@ -129,6 +129,7 @@ fn peft_of_components(
         });
         if let Some(whole) = &mut whole {
             whole.modules.extend(modules);
+            whole.files.append(&mut adapter.files);
             whole.unread.append(&mut adapter.unread);
             whole.warnings.append(&mut adapter.warnings);
         } else {
@@ -236,6 +237,7 @@ fn collect(file: &Arc<TensorFile>, configs: &Configs) -> Result<Adapter, Adapter
         warnings: Vec::new(),
         metadata: file.metadata().clone(),
         config: None,
+        files: vec![file.path().to_owned()],
         modules,
         unread,
     };
