@@ -5,9 +5,9 @@
 //!
 //! | floor | modules | knows about |
 //! |---|---|---|
-//! | 4 | [`merge`], [`extract`] | adapters applied to a base on disk, and taken out of one |
+//! | 4 | [`merge`], [`extract`], [`metric`] | adapters applied to a base on disk, and taken out of one; scores |
 //! | 3 | [`model`] | bases: layouts, and the table from adapter modules to base tensors |
-//! | 1 | [`adapter`], [`prompt`], [`hub`] | adapters as data; the prompt language; names of bases |
+//! | 1 | [`adapter`], [`prompt`], [`hub`], [`stats`] | adapters as data; the prompt language; names of bases; significance |
 //! | 0 | [`base`], [`tensors`], [`linalg`] | files, safetensors, dense matrices |
 //!
 //! Start at [`adapter::Adapter`] (any format, one type) and [`merge::merge`].
@@ -18,6 +18,8 @@ pub mod extract;
 pub mod hub;
 pub mod linalg;
 pub mod merge;
+pub mod metric;
 pub mod model;
 pub mod prompt;
+pub mod stats;
 pub mod tensors;

@@ -9,16 +9,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Modules and their floors. Modules of equal number are siblings.
-const FLOORS: [(&str, u8); 11] = [
+const FLOORS: [(&str, u8); 13] = [
     ("base", 0),
     ("linalg", 0),
     ("tensors", 1), // the first floor's lower landing: files of tensors need `base`
     ("adapter", 2),
     ("prompt", 2),
     ("hub", 2),
+    ("stats", 2),
     ("model", 4),
     ("extract", 5),
     ("merge", 5),
+    ("metric", 5),
     ("cli", 7),
     ("main", 8),
 ];

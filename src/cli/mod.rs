@@ -12,6 +12,7 @@ mod global;
 mod inspect;
 mod manual;
 mod merge;
+mod metric;
 mod output;
 mod progress;
 mod prompt;
@@ -52,6 +53,7 @@ enum Verb {
     Resize(resize::Args),
     Combine(combine::Args),
     Prompt(prompt::Args),
+    Metric(metric::Args),
     #[command(hide = true)]
     Manual(manual::Args),
 }
@@ -89,6 +91,7 @@ pub fn run() -> ExitCode {
         Verb::Resize(args) => resize::run(&cli.global, &args),
         Verb::Combine(args) => combine::run(&cli.global, &args),
         Verb::Prompt(args) => prompt::run(&cli.global, &args),
+        Verb::Metric(args) => metric::run(&cli.global, &args),
         Verb::Manual(args) => manual::run(&args),
     });
     match result {
