@@ -198,6 +198,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     };
     let hypotheses = lines(&files.hypotheses)?;
     let references = references(files, hypotheses.len())?;
+    if matches!(args.metric, Metric::Ter(_) | Metric::RougeL(_)) {
+        refuse_huge_lines(files, &hypotheses, &references)?;
+    }
     let texts = Texts::new(&hypotheses, &references)?;
     let score = score(&args.metric, &texts)?;
     if global.json {
@@ -215,6 +218,29 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     }
     let digits = if score.unit == "percent" { 2 } else { 4 };
     output::print(&format!("{} {:.digits$}\n{}\n", score.metric, score.value, score.signature))
+}
+
+/// TER and ROUGE-L keep a table of hypothesis words by reference words.
+fn refuse_huge_lines(
+    files: &Files,
+    hypotheses: &[String],
+    references: &[Vec<String>],
+) -> anyhow::Result<()> {
+    const MOST: usize = 50_000_000;
+    let words = |line: &str| line.split_whitespace().count();
+    for (i, hypothesis) in hypotheses.iter().enumerate() {
+        let longest = references.iter().map(|r| r.get(i).map_or(0, |line| words(line))).max();
+        let cells = words(hypothesis).saturating_mul(longest.unwrap_or(0));
+        anyhow::ensure!(
+            cells <= MOST,
+            "{}, line {}: {} words against {} in a reference are too many for this metric\nhint: give one segment a line, not a document",
+            files.hypotheses.display(),
+            i + 1,
+            words(hypothesis),
+            longest.unwrap_or(0)
+        );
+    }
+    Ok(())
 }
 
 fn score(metric: &Metric, texts: &Texts<'_>) -> anyhow::Result<Score> {
