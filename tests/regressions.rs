@@ -176,3 +176,24 @@ fn changed_biases_and_other_tensors_are_reported_beside_a_changed_weight() {
     assert_eq!(report.modules, 1);
     assert_eq!(report.unmatched.len(), 2, "{:?}", report.unmatched);
 }
+
+/// transformers' adapters of Qwen2.5-VL against its file: each branch is wrapped differently.
+#[test]
+fn branches_of_a_model_are_found_under_their_own_prefixes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("base.safetensors");
+    let names = ["model.layers.0.mlp.up_proj.weight", "visual.blocks.0.attn.qkv.weight"];
+    let tensors = names.iter().map(|name| ((*name).to_owned(), tensor(&[8, 8], 1.0))).collect();
+    write_file(&path, &tensors, &BTreeMap::new()).unwrap();
+    let base = Base::open(&path).unwrap();
+    let up = "base_model.model.model.language_model.layers.0.mlp.up_proj";
+    let qkv = "base_model.model.model.visual.blocks.0.attn.qkv";
+    let adapter = adapter(&[
+        (&format!("{up}.lora_A.weight"), &[2, 8], 1.0),
+        (&format!("{up}.lora_B.weight"), &[8, 2], 1.0),
+        (&format!("{qkv}.lora_A.weight"), &[2, 8], 1.0),
+        (&format!("{qkv}.lora_B.weight"), &[8, 2], 1.0),
+    ]);
+    let fit = lora_eval::model::fit(&adapter, &base).unwrap();
+    assert_eq!((fit.matched.len(), fit.unmatched.len()), (2, 0));
+}

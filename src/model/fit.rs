@@ -148,7 +148,7 @@ fn place<'a>(module: &Module, table: &'a Table, rename: &Rename) -> Place<'a> {
     let target = if kohya_names::is_original_unet(flat) {
         table.original(flat)
     } else {
-        table.get(&rename.apply(&module.id))
+        rename.find(&module.id, table)
     };
     let Some(target) = target else {
         return Place::Missing("the base has no such module");
@@ -207,6 +207,13 @@ impl Rename {
             }
         }
         best
+    }
+
+    /// The module under the adapter's usual change of prefix, or under any other: models with several
+    /// branches wrap each differently.
+    fn find<'a>(&self, id: &ModuleId, table: &'a Table) -> Option<&'a Target> {
+        let all = LEVELS.iter().flat_map(|strip| LEVELS.iter().map(move |add| Self { strip, add }));
+        table.get(&self.apply(id)).or_else(|| all.into_iter().find_map(|r| table.get(&r.apply(id))))
     }
 
     fn apply(&self, id: &ModuleId) -> ModuleId {
