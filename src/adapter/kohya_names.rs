@@ -1,7 +1,7 @@
 //! kohya's flat module names: `lora_unet_` + the module path with `_` for every `.`.
 //!
 //! A `_` may be a dot or part of a word, so a name is taken apart by the words that the models'
-//! module paths are made of ([`WORDS`]), longest first. That is exact for every module of Stable
+//! module paths are made of (`WORDS`), longest first. That is exact for every module of Stable
 //! Diffusion; a name with other words stays flat and is matched against a base by its flat form.
 
 use super::id::{Component, ModuleId};

@@ -3,8 +3,8 @@
 //! - [`merge`]: the whole of it; [`measure`]: the same without writing
 //! - [`Report`]: what was done, and what it did to the weights
 //!
-//! A merge is planned in full before a byte is written ([`plan`]): which tensors change and by
-//! what. Then every file of the base is written as a stream ([`write`]): tensors that no adapter
+//! A merge is planned in full before a byte is written (`plan`): which tensors change and by
+//! what. Then every file of the base is written as a stream (`write`): tensors that no adapter
 //! touches are copied, not decoded; the others go through f32 some rows at a time. The result
 //! appears by a rename, so a failed merge leaves what was there before.
 

@@ -3,7 +3,7 @@
 //! - [`Base`]: a folder (transformers, diffusers) or a single file in the original Stable Diffusion
 //!   layout, memory-mapped; which one it is follows from the files, never from their names
 //! - [`Target`]: where a module's weight and bias lie in it
-//! - [`fit`]: which modules of an adapter find their target, which do not and why
+//! - [`fit()`]: which modules of an adapter find their target, which do not and why
 //!
 //! Invariant: a [`Target`] names an existing tensor, and a slice of it that lies inside.
 

@@ -8,7 +8,7 @@
 //!
 //! | kind | change of W |
 //! |---|---|
-//! | LoRA, LoCon | s·c·up·down; Tucker: s·c·Σ mid[m,n]·up[:,m]·down[n,:] |
+//! | LoRA, LoCon | s·c·up·down; Tucker: `s·c·Σ mid[m,n]·up[:,m]·down[n,:]` |
 //! | LoHa | s·c·(w1a·w1b) ⊙ (w2a·w2b) |
 //! | LoKr | s·c·(w1 ⊗ w2); c = 1 when both factors are full |
 //! | (IA)³ | s·W ⊙ w |
