@@ -34,6 +34,8 @@ pub(super) type Put<'a> = &'a mut dyn FnMut(&[u8], u64) -> Result<(), MergeError
 
 /// Elements that are worked on at once: three f32 buffers of them stay in the second-level cache.
 const BLOCK: usize = 1 << 16;
+/// Fewest rows at once: a product of fewer spends its time on laying out its right side.
+const ROWS: usize = 16;
 
 /// A tensor on its way from the base to the output.
 pub(super) struct Conversion<'a> {
@@ -74,7 +76,7 @@ impl Conversion<'_> {
     }
 
     fn blocks(&self, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
-        let step = (BLOCK / self.columns.max(1)).max(1);
+        let step = (BLOCK / self.columns.max(1)).max(ROWS);
         let end = rows.end;
         rows.step_by(step).map(move |start| start..(start + step).min(end))
     }
@@ -162,11 +164,16 @@ impl Conversion<'_> {
             plain
         };
         // `sum` becomes W', `base` keeps ΔW, so that no fourth buffer is needed.
-        let mut effect = add_in_place(base, sum);
-        if finite && base.iter().any(|d| !d.is_finite()) {
+        let (mut effect, largest) = add_in_place(base, sum);
+        // Squares of a change that is not finite are not finite; only then is it worth a look.
+        if finite && !effect.delta.is_finite() && base.iter().any(|d| !d.is_finite()) {
             return Err(self.overflow());
         }
-        self.encode(sum, bytes)?;
+        if largest >= limit(self.to) && overflows(sum, self.to) {
+            return Err(self.overflow());
+        }
+        bytes.resize(sum.len() * self.to.size(), 0);
+        self.to.encode(sum, bytes);
         effect.lost = match self.to.size() {
             2 => unchanged::<2>(before, bytes, base),
             4 => unchanged::<4>(before, bytes, base),
@@ -192,37 +199,48 @@ impl Conversion<'_> {
     }
 }
 
+/// The smallest magnitude that rounds to infinity.
+fn limit(float: Float) -> f32 {
+    match float {
+        Float::F16 => 65_520.0,
+        Float::BF16 => f32::from_bits(0x7f7f_8000),
+        Float::F32 | Float::F64 => f32::INFINITY,
+    }
+}
+
 /// Whether a finite value is beyond the range of `float`. NaN and infinities were there before.
 fn overflows(values: &[f32], float: Float) -> bool {
-    let limit = match float {
-        Float::F16 => 65_520.0f32, // rounds to infinity from here
-        Float::BF16 => f32::from_bits(0x7f7f_8000),
-        Float::F32 | Float::F64 => return false,
-    };
-    let limit = limit.to_bits();
-    let largest = values.iter().map(|x| x.to_bits() & 0x7fff_ffff).max().unwrap_or(0);
-    largest >= limit && values.iter().any(|x| x.is_finite() && x.to_bits() & 0x7fff_ffff >= limit)
+    let limit = limit(float);
+    values.iter().any(|x| x.is_finite() && x.abs() >= limit)
 }
 
 /// Elements whose bytes are the same although their change is not zero.
 fn unchanged<const N: usize>(before: &[u8], after: &[u8], change: &[f32]) -> u64 {
+    const LANES: usize = 16;
     let (before, _) = before.as_chunks::<N>();
     let (after, _) = after.as_chunks::<N>();
     let mut count = 0u64;
-    for ((b, a), d) in before.iter().zip(after).zip(change) {
-        count += u64::from((b == a) && (*d != 0.0));
+    let runs = before.chunks(LANES).zip(after.chunks(LANES)).zip(change.chunks(LANES));
+    for ((before, after), change) in runs {
+        let mut same = 0u32;
+        for ((b, a), d) in before.iter().zip(after).zip(change) {
+            same += u32::from(b == a) & u32::from(*d != 0.0);
+        }
+        count += u64::from(same);
     }
     count
 }
 
-/// Turns `base` W and `sum` ΔW into ΔW and W + ΔW, and measures both on the way.
+/// Turns `base` W and `sum` ΔW into ΔW and W + ΔW, and measures both on the way. Gives the largest
+/// magnitude of the sum too, NaN not counted.
 ///
 /// One pass, in lanes that the compiler keeps in vector registers; squares are summed in f32 over
 /// short runs and in f64 over the runs.
-fn add_in_place(base: &mut [f32], sum: &mut [f32]) -> Effect {
+fn add_in_place(base: &mut [f32], sum: &mut [f32]) -> (Effect, f32) {
     const LANES: usize = 16;
     const RUN: usize = 1024;
     let mut effect = Effect::default();
+    let mut largest = [0.0f32; LANES];
     for (base, sum) in base.chunks_mut(RUN).zip(sum.chunks_mut(RUN)) {
         let (mut deltas, mut weights) = ([0.0f32; LANES], [0.0f32; LANES]);
         let mut touched = [0u32; LANES];
@@ -234,8 +252,11 @@ fn add_in_place(base: &mut [f32], sum: &mut [f32]) -> Effect {
                 deltas[lane] += d * d;
                 weights[lane] += w * w;
                 touched[lane] += u32::from(d != 0.0);
+                let merged = if d == 0.0 { w } else { w + d }; // keeps -0.0
                 base[lane] = d;
-                sum[lane] = if d == 0.0 { w } else { w + d }; // keeps -0.0
+                sum[lane] = merged;
+                largest[lane] =
+                    if merged.abs() > largest[lane] { merged.abs() } else { largest[lane] };
             }
         }
         for (lane, (base, sum)) in rest_base.iter_mut().zip(rest_sum).enumerate() {
@@ -243,14 +264,16 @@ fn add_in_place(base: &mut [f32], sum: &mut [f32]) -> Effect {
             deltas[lane] += d * d;
             weights[lane] += w * w;
             touched[lane] += u32::from(d != 0.0);
+            let merged = if d == 0.0 { w } else { w + d };
             *base = d;
-            *sum = if d == 0.0 { w } else { w + d };
+            *sum = merged;
+            largest[lane] = if merged.abs() > largest[lane] { merged.abs() } else { largest[lane] };
         }
         effect.delta += deltas.iter().map(|x| f64::from(*x)).sum::<f64>();
         effect.weight += weights.iter().map(|x| f64::from(*x)).sum::<f64>();
         effect.touched += touched.iter().map(|n| u64::from(*n)).sum::<u64>();
     }
-    effect
+    (effect, largest.into_iter().fold(0.0, f32::max))
 }
 
 #[cfg(test)]
@@ -274,7 +297,8 @@ mod tests {
             let (weight, delta) = (squares(&base), squares(&sum));
             let merged: Vec<f32> = base.iter().zip(&sum).map(|(w, d)| w + d).collect();
             let changes = sum.clone();
-            let effect = add_in_place(&mut base, &mut sum);
+            let (effect, largest) = add_in_place(&mut base, &mut sum);
+            assert_eq!(largest, merged.iter().copied().fold(0.0, f32::max));
             assert!((effect.weight - weight).abs() < 1e-9, "{length}");
             assert!((effect.delta - delta).abs() < 1e-9, "{length}");
             assert_eq!(effect.touched, changes.iter().filter(|d| **d != 0.0).count() as u64);
