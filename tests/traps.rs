@@ -112,6 +112,7 @@ fn t11_nothing_is_ever_subtracted_the_base_stays_and_merging_again_gives_the_sam
 fn t12_an_adapter_of_which_nothing_fits_is_an_error_that_names_its_base() {
     for (base, adapter, made_for) in [
         ("gpt2", "llama-peft", "q_proj"),
+        ("qwen2", "llama-peft", "tiny/llama"), // the same names and widths
         (SD1, "llama-peft", "a language model"),
         ("llama", "sd1-kohya.safetensors", "Stable Diffusion"),
         (SD1, "sdxl-kohya-sgm.safetensors", "Stable Diffusion XL"),

@@ -8,6 +8,7 @@ use super::layout::{Table, Target};
 use super::source::Base;
 use crate::adapter::{Adapter, Component, Delta, Kind, Module, ModuleId, kohya_names, made_for};
 use crate::base::hint::first_few;
+use crate::base::terminal::printable;
 
 /// A module without a place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -100,7 +101,10 @@ pub fn fit<'a>(adapter: &'a Adapter, base: &'a Base) -> Result<Fit<'a>, WrongBas
     let telling_conflicts = conflicts.iter().filter(|(module, _)| telling(module)).count();
     let foreign = conflicts.len() > fit.matched.len() || telling_conflicts > telling_fit;
     if fit.matched.is_empty() || foreign {
-        return Err(wrong_base(adapter, base, &fit, &conflicts));
+        return Err(wrong_base(adapter, base, problem_of(adapter, &fit, &conflicts)));
+    }
+    if let Some(problem) = other_family(adapter, base) {
+        return Err(wrong_base(adapter, base, problem));
     }
     if let Some(note) = class_note(adapter, base) {
         fit.notes.push(note);
@@ -108,29 +112,64 @@ pub fn fit<'a>(adapter: &'a Adapter, base: &'a Base) -> Result<Fit<'a>, WrongBas
     Ok(fit)
 }
 
-fn wrong_base(
-    adapter: &Adapter,
-    base: &Base,
-    fit: &Fit<'_>,
-    conflicts: &[(&Module, String)],
-) -> WrongBase {
+fn problem_of(adapter: &Adapter, fit: &Fit<'_>, conflicts: &[(&Module, String)]) -> String {
     let total = adapter.modules.len();
     let matched = fit.matched.len();
-    let problem = if conflicts.is_empty() {
+    if conflicts.is_empty() {
         let names: Vec<&str> = fit.unmatched.iter().map(|u| u.module.as_str()).collect();
-        format!("none of its {total} modules is there ({})", first_few(&names))
-    } else {
-        let shown: Vec<String> =
-            conflicts.iter().map(|(module, p)| format!("{}: {p}", module.key)).collect();
-        let (n, shown) = (conflicts.len(), first_few(&shown));
-        format!("{n} of its {total} modules have another shape there, {matched} fit ({shown})")
-    };
+        return format!("none of its {total} modules is there ({})", first_few(&names));
+    }
+    let shown: Vec<String> =
+        conflicts.iter().map(|(module, p)| format!("{}: {p}", module.key)).collect();
+    let (n, shown) = (conflicts.len(), first_few(&shown));
+    format!("{n} of its {total} modules have another shape there, {matched} fit ({shown})")
+}
+
+fn wrong_base(adapter: &Adapter, base: &Base, problem: String) -> WrongBase {
     WrongBase {
         adapter: adapter.path.display().to_string(),
         problem,
         made_for: made_for(adapter),
         base: base.describe(),
     }
+}
+
+/// Models of two families can have modules of the same names and widths; then only the base that the
+/// adapter's configuration names tells them apart.
+fn other_family(adapter: &Adapter, base: &Base) -> Option<String> {
+    let named = adapter.config.as_ref()?.base_model.as_ref()?;
+    let name = named.trim_end_matches('/').rsplit('/').next()?;
+    let config = base.configs.get(&Component::Language)?;
+    let kind = config["model_type"].as_str()?;
+    let (trained, here) = (family_of(name)?, family_of(kind)?);
+    (trained != here).then(|| {
+        let named = printable(named);
+        format!("its adapter_config.json names `{named}`, a {trained} model, and the base is a {here} model (if that name misleads, remove it there)")
+    })
+}
+
+/// The family that a model's name or type speaks of, if it speaks of exactly one. Mistral is built
+/// as Llama is.
+fn family_of(name: &str) -> Option<&'static str> {
+    let name = name.to_lowercase();
+    let words: Vec<&str> = name.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    let any = |test: &dyn Fn(&str) -> bool| words.iter().any(|word| test(word));
+    let phi = |word: &str| {
+        word.strip_prefix("phi")
+            .is_some_and(|r| r.is_empty() || r.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let found = [
+        (
+            "llama",
+            any(&|w| w.starts_with("llama") || w.ends_with("llama") || w.starts_with("mistral")),
+        ),
+        ("qwen", any(&|w| w.starts_with("qwen"))),
+        ("gemma", any(&|w| w.starts_with("gemma"))),
+        ("phi", any(&phi)),
+        ("gpt2", any(&|w| w.starts_with("gpt2"))),
+    ];
+    let mut families = found.iter().filter(|(_, is)| *is).map(|(family, _)| *family);
+    families.next().filter(|_| families.next().is_none())
 }
 
 /// PEFT records the class it was trained on when no task type was given.
@@ -234,5 +273,27 @@ impl Rename {
             "the adapter's modules were found under `{}…` instead of `{}…`",
             self.add, self.strip
         )]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_by_whole_words() {
+        for (name, family) in [
+            ("Llama-3.2-1B", Some("llama")),
+            ("TinyLlama-1.1B-Chat", Some("llama")),
+            ("Mistral-7B-v0.3", Some("llama")),
+            ("Qwen2.5-7B", Some("qwen")),
+            ("qwen2", Some("qwen")),
+            ("phi3", Some("phi")),
+            ("Phi-3-mini", Some("phi")),
+            ("dolphin-7b", None),
+            ("Llama-meets-Qwen", None),
+        ] {
+            assert_eq!(family_of(name), family, "{name}");
+        }
     }
 }
