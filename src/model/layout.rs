@@ -313,7 +313,7 @@ fn add_open_clip(
     }
     if inner == "text_projection" {
         // Stored for `x @ P`, so it is the transpose of a linear layer's weight.
-        if let Some(weight) = slot(index, file, key, None) {
+        if let Some(weight) = slot(index, file, key, None).filter(|slot| slot.shape.len() == 2) {
             let id = ModuleId::new(component, "text_projection");
             table.insert(Target { id, weight, bias: None, transposed: true, tied: false });
         }
