@@ -126,7 +126,7 @@ fn copy_rest(
             Some(component) if text == "config.json" => {
                 write_config(&path, &target, request, plan, component)?;
             }
-            _ => drop(fs::copy(&path, &target).map_err(io)?),
+            _ => drop(fs::copy(&path, &target).map_err(|e| TensorError::io(&target, e))?),
         }
     }
     Ok(())
