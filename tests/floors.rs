@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Modules and their floors. Modules of equal number are siblings.
-const FLOORS: [(&str, u8); 13] = [
+const FLOORS: [(&str, u8); 20] = [
     ("base", 0),
     ("linalg", 0),
     ("tensors", 1), // the first floor's lower landing: files of tensors need `base`
@@ -17,10 +17,17 @@ const FLOORS: [(&str, u8); 13] = [
     ("prompt", 2),
     ("hub", 2),
     ("stats", 2),
+    ("run", 2),
+    ("suite", 2),
+    ("text", 2),
+    ("nn", 3),
     ("model", 4),
     ("extract", 5),
     ("merge", 5),
     ("metric", 5),
+    ("generate", 5),
+    ("grid", 6),
+    ("report", 6),
     ("cli", 7),
     ("main", 8),
 ];

@@ -83,6 +83,77 @@ impl AtomicFile {
         self.temporary.persist(&self.path).map_err(|e| e.error)?;
         Ok(())
     }
+
+    /// Renames the file to its destination so that it lasts through a power cut: contents, then name.
+    pub fn commit_durable(self) -> io::Result<()> {
+        self.temporary.as_file().sync_all()?;
+        let folder = folder_of(&self.path).to_owned();
+        self.temporary.persist(&self.path).map_err(|e| e.error)?;
+        sync_folder(&folder)
+    }
+
+    /// Like [`AtomicFile::commit_durable`], but never replaces: `false` says that the name was taken,
+    /// and then nothing was written. Of several that try at once, exactly one gets `true`.
+    pub fn commit_new(self) -> io::Result<bool> {
+        self.temporary.as_file().sync_all()?;
+        let folder = folder_of(&self.path).to_owned();
+        // A rename that replaces nothing, or a hard link where the system has no such rename.
+        match self.temporary.persist_noclobber(&self.path) {
+            Ok(_) => {}
+            Err(_) if fs::symlink_metadata(&self.path).is_ok() => return Ok(false),
+            Err(e) if has_no_links(&e.error) => {
+                if !claim(e.file, &self.path)? {
+                    return Ok(false);
+                }
+            }
+            Err(e) => return Err(e.error),
+        }
+        sync_folder(&folder)?;
+        Ok(true)
+    }
+}
+
+fn has_no_links(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, TooManyLinks, Unsupported};
+    matches!(error.kind(), PermissionDenied | Unsupported | TooManyLinks | InvalidInput)
+}
+
+/// Takes the name with an empty file, then renames over it: for file systems without hard links. A
+/// reader may see the empty file for a moment.
+fn claim(temporary: NamedTempFile, path: &Path) -> io::Result<bool> {
+    match File::create_new(path) {
+        Ok(_) => {}
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(e) => return Err(e),
+    }
+    match temporary.persist(path) {
+        Ok(_) => Ok(true),
+        Err(e) => {
+            let _ = fs::remove_file(path);
+            Err(e.error)
+        }
+    }
+}
+
+/// Makes the names in a folder last through a power cut, where the system can do that.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        match File::open(folder)?.sync_all() {
+            // Some network and FUSE file systems cannot; they promise nothing of the kind either.
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = folder;
+        Ok(())
+    }
 }
 
 /// The real path of something that may not exist yet: its folder's, and its name.
@@ -207,7 +278,8 @@ fn plain(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder that `path` is in; `.` for a bare name.
+pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -227,6 +299,32 @@ mod tests {
         io::Write::write_all(&mut unfinished.file(), b"half").unwrap();
         drop(unfinished);
         assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_new_file_never_replaces_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        for (text, new) in [("one", true), ("two", false)] {
+            let file = AtomicFile::create(&path).unwrap();
+            io::Write::write_all(&mut file.file(), text.as_bytes()).unwrap();
+            assert_eq!(file.commit_new().unwrap(), new);
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn without_links_the_first_still_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        for (text, new) in [("one", true), ("two", false)] {
+            let mut file = NamedTempFile::new_in(dir.path()).unwrap();
+            io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+            assert_eq!(claim(file, &path).unwrap(), new);
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"one");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Read};
 use std::path::Path;
 
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 /// SHA-256 of `bytes`, 64 lower-case hexadecimal digits.
@@ -23,6 +24,14 @@ pub fn sha256_file(path: &Path) -> io::Result<String> {
         }
         hasher.update(&buffer[..n]);
     }
+}
+
+/// SHA-256 over the SHA-256 digests of pieces of 16 MiB, computed on all threads: a fingerprint of
+/// much data, several times faster than its plain digest.
+pub fn sha256_tree(bytes: &[u8]) -> String {
+    let pieces: Vec<[u8; 32]> =
+        bytes.par_chunks(16 << 20).map(|piece| Sha256::digest(piece).into()).collect();
+    sha256(&pieces.concat())
 }
 
 fn hex(digest: &[u8]) -> String {

@@ -13,6 +13,7 @@ use safetensors::tensor::TensorInfo;
 use super::header::{self, Limits};
 use super::mapping::Bytes;
 use super::{Tensor, TensorError};
+use crate::base::digest;
 
 /// An open safetensors file whose header was checked in full.
 ///
@@ -22,7 +23,7 @@ use super::{Tensor, TensorError};
 pub struct TensorFile {
     path: PathBuf,
     file: Option<File>,
-    bytes: Bytes,
+    bytes: Arc<Bytes>,
     data_start: usize,
     tensors: Vec<(String, TensorInfo)>,
     index: HashMap<String, usize>,
@@ -66,7 +67,7 @@ impl TensorFile {
         Ok(Arc::new(Self {
             path: path.to_owned(),
             file,
-            bytes,
+            bytes: Arc::new(bytes),
             data_start: header.data_start,
             tensors: header.tensors,
             index,
@@ -94,7 +95,7 @@ impl TensorFile {
         let (_, info) = &self.tensors[*self.index.get(name)?];
         let (start, end) = info.data_offsets;
         let range = self.data_start + start..self.data_start + end;
-        Some(Tensor::in_file(Arc::clone(self), range, info.dtype, info.shape.clone()))
+        Some(Tensor::in_file(Arc::clone(&self.bytes), range, info.dtype, info.shape.clone()))
     }
 
     /// Name, type and shape of every tensor, in the order of the data.
@@ -115,6 +116,11 @@ impl TensorFile {
     /// The whole file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// SHA-256 of the whole file, computed in pieces on all threads (see [`digest::sha256_tree`]).
+    pub fn sha256_tree(&self) -> String {
+        digest::sha256_tree(&self.bytes)
     }
 
     /// The data area: everything after the header.

@@ -11,6 +11,7 @@
 mod error;
 mod file;
 mod float;
+pub mod gguf;
 mod header;
 mod mapping;
 mod tensor;

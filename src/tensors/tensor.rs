@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use safetensors::Dtype;
 
-use super::{Float, TensorError, TensorFile};
+use super::mapping::Bytes;
+use super::{Float, TensorError};
 
 /// A tensor in row-major order. Cloning it copies no data.
 #[derive(Debug, Clone)]
@@ -17,18 +18,18 @@ pub struct Tensor {
 
 #[derive(Debug, Clone)]
 enum Data {
-    File { file: Arc<TensorFile>, range: Range<usize> },
+    File { bytes: Arc<Bytes>, range: Range<usize> },
     Owned(Arc<[u8]>),
 }
 
 impl Tensor {
     pub(super) fn in_file(
-        file: Arc<TensorFile>,
+        bytes: Arc<Bytes>,
         range: Range<usize>,
         dtype: Dtype,
         shape: Vec<usize>,
     ) -> Self {
-        Self { dtype, shape, data: Data::File { file, range } }
+        Self { dtype, shape, data: Data::File { bytes, range } }
     }
 
     /// A tensor of `values`, rounded once to `float`. `values` has as many elements as `shape`.
@@ -68,7 +69,7 @@ impl Tensor {
     /// The raw little-endian bytes.
     pub fn bytes(&self) -> &[u8] {
         match &self.data {
-            Data::File { file, range } => &file.bytes()[range.clone()],
+            Data::File { bytes, range } => &bytes[range.clone()],
             Data::Owned(bytes) => bytes,
         }
     }

@@ -1,0 +1,263 @@
+//! `y = x·Wᵀ` for a weight that stays as the file holds it: f32, f16 or bf16.
+//!
+//! Decoding makes a language model read every weight once a token, so with few rows of `x` the
+//! time is that of reading W. Each row of W is read once for all rows of `x`, and 16-bit weights
+//! are widened on the way (exactly), never stored as f32. With few rows each element of `y` is one
+//! dot product summed in one order whatever the number of rows: a row's result does not depend on
+//! the rows beside it. With many rows the product is done panel by panel with [`crate::linalg`].
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use crate::linalg;
+use crate::tensors::Float;
+
+/// A matrix of (rows, columns) in a float type, row-major, as bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a> {
+    /// Little-endian values.
+    pub bytes: &'a [u8],
+    /// Their type.
+    pub float: Float,
+    /// Length of a row.
+    pub columns: usize,
+}
+
+impl<'a> Matrix<'a> {
+    fn rows(&self) -> usize {
+        self.bytes.len().checked_div(self.row_bytes()).unwrap_or(0)
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.columns * self.float.size()
+    }
+
+    /// The values of rows `first..first + count`; `scratch` holds them where they must be widened.
+    pub fn widen<'b>(&self, first: usize, count: usize, scratch: &'b mut Vec<f32>) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        let bytes = &self.bytes[first * self.row_bytes()..(first + count) * self.row_bytes()];
+        if self.float == Float::F32
+            && let Ok(values) = bytemuck::try_cast_slice(bytes)
+        {
+            return values;
+        }
+        scratch.resize(count * self.columns, 0.0);
+        self.float.decode(bytes, scratch);
+        scratch
+    }
+}
+
+/// Up to this many rows of `x`, dot products are faster than packing panels of W.
+const FEW: usize = 24;
+/// Bytes of W that one task reads.
+const TASK: usize = 128 << 10;
+/// Rows of W in one panel of a large product.
+const PANEL: usize = 128;
+
+/// `x·Wᵀ`: (m, k) by (n, k) gives (m, n).
+pub fn product(x: &[f32], w: Matrix<'_>) -> Vec<f32> {
+    let (k, n) = (w.columns, w.rows());
+    let m = x.len().checked_div(k).unwrap_or(0);
+    if m * n == 0 {
+        return Vec::new();
+    }
+    if m == 1 {
+        return transposed(x, w, 1, n);
+    }
+    let columns = transposed(x, w, m, n);
+    untranspose(&columns, m, n)
+}
+
+/// (n, m) → (m, n)
+fn untranspose(columns: &[f32], m: usize, n: usize) -> Vec<f32> {
+    const BLOCK: usize = 64;
+    let mut y = vec![0.0; m * n];
+    y.par_chunks_mut(n * BLOCK.min(m)).enumerate().for_each(|(block, rows)| {
+        let first = block * BLOCK.min(m);
+        for start in (0..n).step_by(BLOCK) {
+            for (i, row) in rows.chunks_exact_mut(n).enumerate() {
+                for j in start..(start + BLOCK).min(n) {
+                    row[j] = columns[j * m + first + i];
+                }
+            }
+        }
+    });
+    y
+}
+
+/// `W·xᵀ`, (n, m).
+fn transposed(x: &[f32], w: Matrix<'_>, m: usize, n: usize) -> Vec<f32> {
+    let mut y = vec![0.0; n * m];
+    let arch = Arch::new();
+    if m <= FEW {
+        let rows = (TASK / w.row_bytes().max(1)).clamp(1, n.div_ceil(4).max(1));
+        y.par_chunks_mut(rows * m).enumerate().for_each_init(Vec::new, |scratch, (task, y)| {
+            for (i, y) in y.chunks_exact_mut(m).enumerate() {
+                let row = w.widen(task * rows + i, 1, scratch);
+                arch.dispatch(Dots { w: row, x, y });
+            }
+        });
+        return y;
+    }
+    let xt = linalg::transpose(x, m, w.columns);
+    y.par_chunks_mut(PANEL * m).enumerate().for_each_init(Vec::new, |scratch, (panel, y)| {
+        let rows = y.len() / m;
+        let part = w.widen(panel * PANEL, rows, scratch);
+        linalg::multiply_add(y, part, &xt, (rows, w.columns, m));
+    });
+    y
+}
+
+/// `g·W`: (m, n) by (n, k) gives (m, k), the gradient of [`product`] with respect to `x`.
+pub fn product_backward(g: &[f32], w: Matrix<'_>) -> Vec<f32> {
+    let (k, n) = (w.columns, w.rows());
+    let m = g.len().checked_div(n).unwrap_or(0);
+    if m * k == 0 {
+        return vec![0.0; m * k];
+    }
+    let mut dx = vec![0.0; m * k];
+    let rows = m.div_ceil(rayon::current_num_threads()).max(1);
+    dx.par_chunks_mut(rows * k).zip(g.par_chunks(rows * n)).for_each_init(
+        Vec::new,
+        |scratch, (dx, g)| {
+            let m = g.len() / n;
+            for first in (0..n).step_by(PANEL) {
+                let count = PANEL.min(n - first);
+                let part = w.widen(first, count, scratch);
+                let columns: Vec<f32> =
+                    g.chunks_exact(n).flat_map(|row| &row[first..first + count]).copied().collect();
+                linalg::multiply_add(dx, &columns, part, (m, count, k));
+            }
+        },
+    );
+    dx
+}
+
+/// Dot products of one row of W with every row of `x`.
+struct Dots<'a> {
+    w: &'a [f32],
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl WithSimd for Dots<'_> {
+    type Output = ();
+
+    #[expect(clippy::inline_always, reason = "instructions of the target must be chosen inside")]
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let k = self.w.len();
+        let mut x = self.x;
+        let mut y = self.y;
+        while y.len() >= 8 {
+            let (now, rest) = y.split_at_mut(8);
+            dots::<S, 8>(simd, self.w, &x[..8 * k], now);
+            (x, y) = (&x[8 * k..], rest);
+        }
+        if y.len() >= 4 {
+            let (now, rest) = y.split_at_mut(4);
+            dots::<S, 4>(simd, self.w, &x[..4 * k], now);
+            (x, y) = (&x[4 * k..], rest);
+        }
+        for (x, y) in x.chunks_exact(k).zip(y.chunks_exact_mut(1)) {
+            dots::<S, 1>(simd, self.w, x, y);
+        }
+    }
+}
+
+#[expect(clippy::inline_always, reason = "instructions of the target must be chosen inside")]
+#[inline(always)]
+fn dots<S: Simd, const M: usize>(simd: S, w: &[f32], x: &[f32], y: &mut [f32]) {
+    let k = w.len();
+    let (head, tail) = S::as_simd_f32s(w);
+    let rows: [&[f32]; M] = std::array::from_fn(|i| &x[i * k..(i + 1) * k]);
+    let heads: [&[S::f32s]; M] = std::array::from_fn(|i| &S::as_simd_f32s(rows[i]).0[..head.len()]);
+    let mut sums = [simd.splat_f32s(0.0); M];
+    for (j, w) in head.iter().enumerate() {
+        for (sum, x) in sums.iter_mut().zip(&heads) {
+            *sum = simd.mul_add_e_f32s(*w, x[j], *sum);
+        }
+    }
+    let start = k - tail.len();
+    for ((y, sum), x) in y.iter_mut().zip(sums).zip(rows) {
+        let mut total = simd.reduce_sum_f32s(sum);
+        for (w, x) in tail.iter().zip(&x[start..]) {
+            total += w * x;
+        }
+        *y = total;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(n: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 16_777_216.0 - 0.5
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    fn bytes(values: &[f32], float: Float) -> (Vec<u8>, Vec<f32>) {
+        let mut bytes = vec![0; values.len() * float.size()];
+        float.encode(values, &mut bytes);
+        let mut rounded = vec![0.0; values.len()];
+        float.decode(&bytes, &mut rounded);
+        (bytes, rounded)
+    }
+
+    /// The definition, in f64.
+    fn reference(x: &[f32], w: &[f32], k: usize) -> Vec<f64> {
+        x.chunks(k)
+            .flat_map(|x| {
+                w.chunks(k)
+                    .map(|w| x.iter().zip(w).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn equals_the_definition_for_every_type_and_number_of_rows() {
+        for float in [Float::F32, Float::F16, Float::BF16] {
+            for (m, k, n) in
+                [(1, 1, 1), (1, 37, 5), (3, 64, 9), (8, 100, 33), (24, 40, 7), (50, 72, 300)]
+            {
+                let (w_bytes, w) = bytes(&values(n * k, 1), float);
+                let x = values(m * k, 2);
+                let y = product(&x, Matrix { bytes: &w_bytes, float, columns: k });
+                for (y, expected) in y.iter().zip(reference(&x, &w, k)) {
+                    assert!((f64::from(*y) - expected).abs() < 1e-5, "{float:?} {m} {k} {n}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_the_rows_beside_it() {
+        let (k, n) = (133, 41);
+        let (bytes, _) = bytes(&values(n * k, 3), Float::F32);
+        let w = Matrix { bytes: &bytes, float: Float::F32, columns: k };
+        let x = values(FEW * k, 4);
+        let all = product(&x, w);
+        for m in 1..FEW {
+            assert_eq!(product(&x[..m * k], w), all[..m * n]);
+        }
+    }
+
+    #[test]
+    fn the_backward_product_is_that_of_the_definition() {
+        let (m, k, n) = (5, 17, 300);
+        let (w_bytes, w) = bytes(&values(n * k, 5), Float::BF16);
+        let g = values(m * n, 6);
+        let dx = product_backward(&g, Matrix { bytes: &w_bytes, float: Float::BF16, columns: k });
+        let wt = linalg::transpose(&w, n, k);
+        for (a, b) in dx.iter().zip(reference(&g, &wt, n)) {
+            assert!((f64::from(*a) - b).abs() < 1e-5);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! A linear layer.
+
+use candle_core::{Result, Tensor};
+
+use super::changes::{Attachment, Changes, Part};
+use super::{Strengths, Weight};
+use crate::adapter::Module;
+
+/// `y = x·Wᵀ + b`, with adapters. `x` is (rows, …, in), `y` (rows, …, out).
+#[derive(Debug, Clone)]
+pub struct Linear {
+    weight: Weight,
+    bias: Option<Tensor>,
+    changes: Changes,
+}
+
+impl Linear {
+    /// A layer with a frozen weight (out, in) and bias (out).
+    pub fn new(weight: Weight, bias: Option<Tensor>) -> Self {
+        Self { weight, bias, changes: Changes::default() }
+    }
+
+    /// Its weight.
+    pub fn weight(&self) -> &Weight {
+        &self.weight
+    }
+
+    /// Its bias.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
+    /// Attaches a module as adapter number `adapter` of [`Strengths`].
+    pub fn attach(
+        &mut self,
+        adapter: usize,
+        module: &Module,
+        part: &Part,
+        device: &candle_core::Device,
+    ) -> std::result::Result<(), Attachment> {
+        if module.bias.is_some() && self.bias.is_none() {
+            return Err(Attachment::Unsupported(
+                "it changes a bias, and the base's module has none",
+            ));
+        }
+        self.changes.attach((adapter, module), part, &self.weight, device)
+    }
+
+    /// Attaches `scale·B·A` with `a` (rank, in) and `b` (out, rank), which may be variables.
+    pub fn attach_low_rank(
+        &mut self,
+        adapter: usize,
+        scale: f32,
+        a: Tensor,
+        b: Tensor,
+    ) -> Result<()> {
+        self.changes.attach_low_rank(adapter, scale, a, b)
+    }
+
+    /// Applies the layer.
+    pub fn forward(&self, x: &Tensor, strengths: &Strengths) -> Result<Tensor> {
+        let y = self.weight.forward(x)?;
+        let y = match &self.bias {
+            Some(bias) => y.broadcast_add(bias)?,
+            None => y,
+        };
+        self.changes.apply(y, x, strengths)
+    }
+}

@@ -1,0 +1,37 @@
+//! Floor 2: layers that hold a frozen base weight and any number of adapters.
+//!
+//! A batch carries its strengths row by row and adapter by adapter ([`Strengths`]), so one pass
+//! computes one prompt at every strength, the base (strength 0) included:
+//!
+//! `y = x·Wᵀ + Σₖ s[row,k]·cₖ·(x·Aₖᵀ)·Bₖᵀ`
+//!
+//! - [`Linear`], [`Conv2d`], [`Embedding`]: all A's of a layer are stacked into one product and all
+//!   B's into another, so k adapters cost two thin products, not 2k
+//! - changes that are no low-rank product, and DoRA: every kind is linear in its strength
+//!   ([`crate::adapter::RowDelta`]), so Δ is computed once for all strengths and added as
+//!   `s·(x·Δᵀ)`
+//! - [`Weight`]: f32, f16, bf16 as the file holds them, or quantised blocks of GGUF
+//! - [`RmsNorm`], [`rotary`], [`attention`], [`gated`]: with gradients (candle's own fused ones
+//!   lose them silently), fused on the CPU
+//!
+//! Invariant: rows at strength 0 are bit-equal to the same batch with no adapter attached.
+
+pub mod attention;
+mod changes;
+mod conv;
+mod cpu;
+mod embedding;
+pub mod gated;
+mod linear;
+mod norm;
+pub mod rotary;
+mod strengths;
+mod weight;
+
+pub use changes::{Attachment, Part};
+pub use conv::{Conv2d, ConvConfig};
+pub use embedding::Embedding;
+pub use linear::Linear;
+pub use norm::RmsNorm;
+pub use strengths::Strengths;
+pub use weight::{Stored, Weight};
