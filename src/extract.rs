@@ -352,5 +352,6 @@ fn module(base: &Target, svd: &Svd, rank: usize, shape: &[usize], dtype: Float) 
         magnitude: None,
         transposed: false,
         embedding: false,
+        saved_base: None,
     }
 }

@@ -26,6 +26,9 @@ pub struct Module {
     pub transposed: bool,
     /// It changes an embedding table, which PEFT writes under names of their own.
     pub embedding: bool,
+    /// The base's own weight, where the file holds it beside the low-rank change. It changes nothing,
+    /// so the base must hold the same; a resized vocabulary is no change that can be applied.
+    pub saved_base: Option<Tensor>,
 }
 
 /// The change of a weight W of shape (out, in) or (out, in, kh, kw), before `scale` and strength.

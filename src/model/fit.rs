@@ -46,6 +46,24 @@ pub struct WrongBase {
 
 const NO_BIAS: &str = "it changes a bias, and the base's module has none";
 
+const OTHER_SAVED_BASE: &str = "the adapter holds a whole weight beside its change, and the base's is another (a resized or trained embedding); merge it in PEFT";
+
+/// Whether the base's weight that a module brings along is the one that this base has.
+fn saved_base_agrees(module: &Module, target: &Target, base: &Base) -> bool {
+    let Some(saved) = &module.saved_base else { return true };
+    let Some(file) = base.files.get(target.weight.file) else {
+        return saved.shape() == target.weight.shape; // quantised blocks cannot be compared
+    };
+    let Some(own) = file.file.get(&target.weight.key) else { return false };
+    let same_type = own.dtype() == saved.dtype();
+    own.shape() == saved.shape()
+        && if same_type {
+            own.bytes() == saved.bytes()
+        } else {
+            matches!((own.to_f32(""), saved.to_f32("")), (Ok(a), Ok(b)) if a == b)
+        }
+}
+
 /// A module's place, or why it has none.
 enum Place<'a> {
     Found(&'a Target),
@@ -70,6 +88,9 @@ pub fn fit<'a>(adapter: &'a Adapter, base: &'a Base) -> Result<Fit<'a>, WrongBas
         let (found, all) = fit.coverage.entry((module.id.component, module.kind())).or_default();
         *all += 1;
         let reason = match place(module, &base.table, &rename) {
+            Place::Found(target) if !saved_base_agrees(module, target, base) => {
+                OTHER_SAVED_BASE.to_owned()
+            }
             Place::Found(target) => {
                 *found += 1;
                 if module.bias.is_some() && target.bias.is_none() {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::language;
 use super::source::{Base, BaseFile, Shape};
 use crate::adapter::{Component, ModuleId, ldm};
 use crate::base::terminal::printable;
@@ -41,7 +42,9 @@ pub struct Target {
 /// All modules of a base.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
-    targets: BTreeMap<(Component, String), Target>,
+    pub(super) targets: BTreeMap<(Component, String), Target>,
+    /// Parts of fused projections under the names of modules that other models keep apart.
+    pub(super) parts: BTreeMap<(Component, String), Target>,
     /// Flat names of the original UNet → flat names of diffusers.
     original: BTreeMap<String, String>,
     /// File and name of an embedding and of a head that are both stored, in a model whose
@@ -57,7 +60,8 @@ impl Table {
 
     /// The module's target, by its flat name.
     pub fn get(&self, id: &ModuleId) -> Option<&Target> {
-        self.targets.get(&(id.component, id.flat()))
+        let name = (id.component, id.flat());
+        self.targets.get(&name).or_else(|| self.parts.get(&name))
     }
 
     /// The target of a UNet module by its flat name in the original layout.
@@ -109,7 +113,7 @@ impl Table {
         format!("{family} ({})", widths.join(", "))
     }
 
-    fn insert(&mut self, target: Target) {
+    pub(super) fn insert(&mut self, target: Target) {
         self.targets.insert((target.id.component, target.id.flat()), target);
     }
 }
@@ -125,7 +129,8 @@ pub(super) fn table(base: &Base) -> Table {
     }
     attach_biases_of_other_shards(base, &mut table);
     if base.shape == Shape::Model(Component::Language) {
-        find_tie(base, &mut table);
+        language::find_tie(base, &mut table);
+        language::name_parts(base, &mut table);
     }
     let unet = base.configs.get(&Component::Unet);
     let layers = unet.and_then(|config| config["layers_per_block"].as_u64());
@@ -190,32 +195,6 @@ fn attach_biases_of_other_shards(base: &Base, table: &mut Table) {
         target.bias = base.files.iter().enumerate().find_map(|(index, file)| {
             (file.component == component).then(|| slot(index, file, &key, None)).flatten()
         });
-    }
-}
-
-/// Finds out whether a language model's head is its token embedding. Where only the embedding is
-/// stored, the head becomes a module that shares its tensor.
-fn find_tie(base: &Base, table: &mut Table) {
-    let Some(config) = base.configs.get(&Component::Language) else { return };
-    let class = config["architectures"][0].as_str().unwrap_or_default();
-    let has_head = class.ends_with("ForCausalLM") || class.ends_with("LMHeadModel");
-    let tied = config["tie_word_embeddings"].as_bool().unwrap_or(true);
-    let leaf_is = |target: &&Target, leaves: &[&str]| {
-        let leaf = target.id.path.rsplit('.').next().unwrap_or_default();
-        target.id.component == Component::Language && leaves.contains(&leaf)
-    };
-    let embedding = ["embed_tokens", "wte", "word_embeddings"];
-    let embedding = table.targets.values().find(|t| leaf_is(t, &embedding)).cloned();
-    let Some(embedding) = embedding.filter(|_| tied) else { return };
-    let place = |target: &Target| (target.weight.file, target.weight.key.clone());
-    match table.targets.values().find(|t| leaf_is(t, &["lm_head", "embed_out"])) {
-        // Both are stored, but a loader that ties them would drop one.
-        Some(head) => table.stored_tie = Some([place(&embedding), place(head)]),
-        None if has_head => {
-            let id = ModuleId::new(Component::Language, "lm_head");
-            table.insert(Target { id, bias: None, tied: true, ..embedding });
-        }
-        None => {}
     }
 }
 

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::error::BaseError;
+use super::gguf::GgufModel;
 use super::layout::{self, Table};
 use crate::adapter::Component;
+use crate::base::digest::{sha256, sha256_file};
 use crate::tensors::{Limits, TensorError, TensorFile};
 
 /// How a base lies on disk.
@@ -46,7 +48,18 @@ pub struct Base {
     pub configs: BTreeMap<Component, Value>,
     /// Its modules.
     pub table: Table,
+    /// The file, where the weights are those of a GGUF file.
+    pub gguf: Option<Arc<GgufModel>>,
 }
+
+/// Files of a folder, besides the weights and the configuration, that change what is generated.
+const TOKENIZER_FILES: [&str; 5] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "chat_template.jinja",
+];
 
 const COMPONENTS: [Component; 3] =
     [Component::Unet, Component::TextEncoder, Component::TextEncoder2];
@@ -63,6 +76,22 @@ impl Base {
             ));
         }
         Ok(base)
+    }
+
+    /// Opens a base to run it: as [`Base::open`], and `.gguf` files too.
+    pub fn open_to_run(path: &Path) -> Result<Self, BaseError> {
+        if !is_gguf(path) {
+            return Self::open(path);
+        }
+        let model = GgufModel::open(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            shape: Shape::Model(Component::Language),
+            files: Vec::new(),
+            configs: BTreeMap::from([(Component::Language, model.config.clone())]),
+            table: model.table(),
+            gguf: Some(Arc::new(model)),
+        })
     }
 
     /// What it is, for messages: `Stable Diffusion 1.x (…)`, `LlamaForCausalLM (…)`.
@@ -83,9 +112,30 @@ impl Base {
         format!("{} ({})", name.unwrap_or("a language model"), facts.join(", "))
     }
 
+    /// A fingerprint of everything that determines what it generates: weights, configuration and, of a
+    /// folder, the tokenizer's files.
+    pub fn sha256(&self) -> Result<String, TensorError> {
+        let mut parts = vec![self.gguf.as_ref().map_or(String::new(), |m| m.file.sha256_tree())];
+        for file in &self.files {
+            parts.push(format!("{} {}", file.relative.display(), file.file.sha256_tree()));
+        }
+        for config in self.configs.values() {
+            parts.push(sha256(config.to_string().as_bytes()));
+        }
+        for name in TOKENIZER_FILES {
+            let path = self.path.join(name);
+            if self.path.is_dir() && path.is_file() {
+                let digest = sha256_file(&path).map_err(|e| TensorError::io(&path, e))?;
+                parts.push(format!("{name} {digest}"));
+            }
+        }
+        Ok(sha256(parts.join("\n").as_bytes()))
+    }
+
     /// Total size of its weights in bytes.
     pub fn size(&self) -> u64 {
-        self.files.iter().map(|file| file.file.bytes().len() as u64).sum()
+        self.files.iter().map(|file| file.file.bytes().len() as u64).sum::<u64>()
+            + self.gguf.as_ref().map_or(0, |model| model.size())
     }
 }
 
@@ -97,12 +147,17 @@ fn not_a_base(path: &Path, problem: String) -> BaseError {
     }
 }
 
+/// Told by its first bytes, never by its name.
+fn is_gguf(path: &Path) -> bool {
+    path.is_file()
+        && std::fs::File::open(path).is_ok_and(|mut file| {
+            let mut magic = [0; 4];
+            std::io::Read::read_exact(&mut file, &mut magic).is_ok() && magic == *b"GGUF"
+        })
+}
+
 fn open_file(path: &Path) -> Result<Base, BaseError> {
-    let is_gguf = std::fs::File::open(path).is_ok_and(|mut file| {
-        let mut magic = [0; 4];
-        std::io::Read::read_exact(&mut file, &mut magic).is_ok() && magic == *b"GGUF"
-    });
-    if is_gguf {
+    if is_gguf(path) {
         return Err(not_a_base(
             path,
             "GGUF files hold quantised weights, which are not merged into".to_owned(),
@@ -115,6 +170,7 @@ fn open_file(path: &Path) -> Result<Base, BaseError> {
         files: vec![BaseFile { relative: PathBuf::new(), component: None, file }],
         configs: BTreeMap::new(),
         table: Table::default(),
+        gguf: None,
     })
 }
 
@@ -125,6 +181,7 @@ fn open_folder(folder: &Path) -> Result<Base, BaseError> {
         files: Vec::new(),
         configs: BTreeMap::new(),
         table: Table::default(),
+        gguf: None,
     };
     if folder.join("model_index.json").is_file() {
         for component in COMPONENTS {

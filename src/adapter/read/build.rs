@@ -67,6 +67,8 @@ impl Parts<'_> {
         let stored_scale = self.number(Part::Scale, "scale")?;
         let embedding = self.tensors.contains_key(&Part::EmbeddingDown);
         let weight = self.weight()?;
+        // PEFT saves the whole base weight beside A and B of an embedding or a head.
+        let saved_base = self.take(Part::FullWeight);
         let bias = self.bias();
         if weight.is_none() && bias.is_none() {
             return Ok(None);
@@ -81,6 +83,7 @@ impl Parts<'_> {
             magnitude: None,
             transposed: embedding || config.is_some_and(|c| c.fan_in_fan_out),
             embedding,
+            saved_base,
         };
         if let Some(rank) = module.rank() {
             self.check_rank(rank)?;
@@ -176,14 +179,6 @@ impl Parts<'_> {
                 );
                 return Err(self.refuse(problem, OTHER_SHAPES));
             }
-        }
-        // A full weight beside A and B: PEFT saves a resized embedding so. The base must have it.
-        if self.tensors.contains_key(&Part::FullWeight) {
-            let problem = "holds a full weight beside its low-rank one (a resized vocabulary)";
-            return Err(self.refuse(
-                problem.to_owned(),
-                "merge it in PEFT, or train with save_embedding_layers=False on a resized base",
-            ));
         }
         Ok(Delta::LowRank { down, up, mid })
     }

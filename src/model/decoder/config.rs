@@ -1,0 +1,245 @@
+//! What a decoder is built like, read from `config.json`.
+//!
+//! One description covers Llama, Mistral, Qwen, Phi, Gemma and `SmolLM`: they differ in a few switches.
+//! Defaults of keys that a configuration leaves out are those of transformers' classes.
+
+use serde_json::Value;
+
+use super::error::DecoderError;
+use super::rope::Rope;
+use crate::base::hint::nearest;
+use crate::nn::gated::Activation;
+
+/// The switches of a decoder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `llama`, `qwen2`, …
+    pub model_type: String,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Width of the feed-forward layer.
+    pub intermediate: usize,
+    /// Tokens of the vocabulary.
+    pub vocabulary: usize,
+    /// Longest sequence that the model was made for, in tokens.
+    pub context: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub groups: usize,
+    /// Width of a head.
+    pub head: usize,
+    /// Factor of attention scores.
+    pub scale: f32,
+    /// Soft cap of attention scores.
+    pub attention_cap: Option<f32>,
+    /// Soft cap of the logits.
+    pub logit_cap: Option<f32>,
+    /// ε of the norms.
+    pub epsilon: f64,
+    /// Norms are stored less 1 (Gemma).
+    pub norm_offset: bool,
+    /// Norms after attention and feed-forward too (Gemma 2 and 3).
+    pub sandwich: bool,
+    /// Factor of the embeddings.
+    pub embedding_scale: Option<f32>,
+    /// The gate's function.
+    pub activation: Activation,
+    /// The head is the embedding.
+    pub tied: bool,
+    /// Each layer.
+    pub layers: Vec<Layer>,
+    /// The rotary embeddings that layers name.
+    pub ropes: Vec<Rope>,
+}
+
+/// What one layer does differently from the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layer {
+    /// How many keys a query sees, its own included.
+    pub window: Option<usize>,
+    /// Index into [`Config::ropes`]; `None` for a layer without positions (`SmolLM` 3).
+    pub rope: Option<usize>,
+}
+
+/// Model types that are built as a decoder.
+pub const KNOWN: [&str; 9] =
+    ["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "gemma3_text", "smollm3"];
+
+/// Most layers, heads, and so on, that a configuration may ask for.
+const MOST: usize = 1 << 24;
+
+/// `config.json` with words for what is wrong in it.
+struct Reader<'a> {
+    config: &'a Value,
+}
+
+impl Reader<'_> {
+    fn count(&self, key: &'static str) -> Result<Option<usize>, DecoderError> {
+        let value = &self.config[key];
+        if value.is_null() {
+            return Ok(None);
+        }
+        let count = value.as_u64().and_then(|n| usize::try_from(n).ok());
+        let count = count.filter(|n| (1..=MOST).contains(n));
+        count.map(Some).ok_or_else(|| DecoderError::key(key, value, "a whole number above 0"))
+    }
+
+    fn needed(&self, key: &'static str) -> Result<usize, DecoderError> {
+        self.count(key)?.ok_or(DecoderError::MissingKey { key })
+    }
+
+    fn number(&self, key: &'static str) -> Result<Option<f64>, DecoderError> {
+        let value = &self.config[key];
+        if value.is_null() {
+            return Ok(None);
+        }
+        value
+            .as_f64()
+            .filter(|number| number.is_finite() && *number > 0.0)
+            .map(Some)
+            .ok_or_else(|| DecoderError::key(key, value, "a number above 0"))
+    }
+
+    fn flag(&self, key: &'static str, default: bool) -> bool {
+        self.config[key].as_bool().unwrap_or(default)
+    }
+}
+
+impl Config {
+    /// Reads a configuration of transformers, of version 4 or 5.
+    pub fn read(config: &Value) -> Result<Self, DecoderError> {
+        let model_type = config["model_type"].as_str().unwrap_or_default().to_owned();
+        if !KNOWN.contains(&model_type.as_str()) {
+            let near = nearest(&model_type, KNOWN);
+            return Err(DecoderError::unknown(&model_type, near));
+        }
+        let family = model_type.as_str();
+        let gemma = family.starts_with("gemma");
+        let gemma23 = matches!(family, "gemma2" | "gemma3_text");
+        let read = Reader { config };
+        let (hidden, heads) = (read.needed("hidden_size")?, read.needed("num_attention_heads")?);
+        let groups = read.count("num_key_value_heads")?.unwrap_or(match family {
+            "qwen2" | "qwen3" => 32,
+            "mistral" => 8,
+            "gemma2" | "gemma3_text" | "smollm3" => 4,
+            "gemma" => 16,
+            _ => heads,
+        });
+        let head = read.count("head_dim")?.unwrap_or(match family {
+            _ if gemma => 256,
+            "qwen3" => 128,
+            _ => hidden / heads.max(1),
+        });
+        if groups == 0 || heads % groups != 0 || head == 0 {
+            return Err(DecoderError::Heads { heads, groups, head });
+        }
+        let scalar = match read.number("query_pre_attn_scalar")? {
+            Some(scalar) if gemma23 => scalar,
+            _ if gemma23 => 256.0,
+            _ => head as f64,
+        };
+        let layers = read.needed("num_hidden_layers")?;
+        let ropes = Rope::read(config, family, head)?;
+        Ok(Self {
+            hidden,
+            heads,
+            groups,
+            head,
+            intermediate: read.needed("intermediate_size")?,
+            vocabulary: read.needed("vocab_size")?,
+            context: read.count("max_position_embeddings")?.unwrap_or(2048),
+            scale: as_f32(1.0 / scalar.sqrt()),
+            attention_cap: match family {
+                "gemma2" => read.number("attn_logit_softcapping")?.map(as_f32),
+                _ => None,
+            },
+            logit_cap: match family {
+                "gemma2" | "gemma3_text" => read.number("final_logit_softcapping")?.map(as_f32),
+                _ => None,
+            },
+            epsilon: read.number("rms_norm_eps")?.unwrap_or(match family {
+                "phi3" => 1e-5,
+                _ => 1e-6,
+            }),
+            norm_offset: gemma,
+            sandwich: gemma23,
+            embedding_scale: gemma.then(|| as_f32((hidden as f64).sqrt())),
+            activation: activation(config, gemma)?,
+            tied: read.flag("tie_word_embeddings", gemma || family == "smollm3"),
+            layers: (0..layers)
+                .map(|index| layer(&read, family, index, ropes.len()))
+                .collect::<Result<_, _>>()?,
+            ropes,
+            model_type,
+        })
+    }
+
+    /// The window that all layers have beyond which nothing is seen, if they all have one.
+    pub fn has_window(&self) -> bool {
+        self.layers.iter().any(|layer| layer.window.is_some())
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "rounds to the nearest f32")]
+fn as_f32(value: f64) -> f32 {
+    value as f32
+}
+
+fn activation(config: &Value, gemma: bool) -> Result<Activation, DecoderError> {
+    let key = if gemma { "hidden_activation" } else { "hidden_act" };
+    let value = &config[key];
+    // Gemma 1 was published with `hidden_act: gelu` and is computed with the tanh form
+    let default = if gemma { "gelu_pytorch_tanh" } else { "silu" };
+    match value.as_str().unwrap_or(default) {
+        "silu" | "swish" => Ok(Activation::Silu),
+        "gelu" => Ok(Activation::Gelu),
+        "gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" => Ok(Activation::GeluTanh),
+        _ => Err(DecoderError::key(key, value, "`silu`, `gelu` or `gelu_pytorch_tanh`")),
+    }
+}
+
+/// Window and rotary embedding of layer `index`.
+fn layer(
+    read: &Reader<'_>,
+    family: &str,
+    index: usize,
+    ropes: usize,
+) -> Result<Layer, DecoderError> {
+    let window = read.count("sliding_window")?;
+    let named = read.config["layer_types"][index].as_str();
+    let slides = match (named, family) {
+        (Some("sliding_attention"), _) => true,
+        (Some("full_attention"), _) => false,
+        (Some(_), _) => {
+            let value = &read.config["layer_types"][index];
+            let expected = "`full_attention` or `sliding_attention`";
+            return Err(DecoderError::key("layer_types", value, expected));
+        }
+        (None, "mistral" | "phi3") => window.is_some(),
+        (None, "qwen2" | "qwen3" | "smollm3") => {
+            let first = read.config["max_window_layers"].as_u64().unwrap_or(28);
+            read.flag("use_sliding_window", false) && index as u64 >= first
+        }
+        (None, "gemma2") => index.is_multiple_of(2),
+        (None, "gemma3_text") => {
+            let pattern = read.count("sliding_window_pattern")?.unwrap_or(6);
+            !(index + 1).is_multiple_of(pattern)
+        }
+        (None, _) => false,
+    };
+    let default = if family.starts_with("gemma") { Some(4096) } else { None };
+    let positions = match (family, read.config["no_rope_layers"][index].as_u64()) {
+        ("smollm3", Some(0)) => false,
+        ("smollm3", None) => {
+            let interval = read.count("no_rope_layer_interval")?.unwrap_or(4);
+            !(index + 1).is_multiple_of(interval)
+        }
+        _ => true,
+    };
+    let rope = usize::from(ropes > 1 && slides);
+    Ok(Layer {
+        window: if slides { window.or(default) } else { None },
+        rope: positions.then_some(rope),
+    })
+}
