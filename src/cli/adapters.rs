@@ -19,6 +19,8 @@ pub struct Reference {
     pub name: Option<String>,
     /// Its file or folder.
     pub path: PathBuf,
+    /// Whether a strength was given.
+    pub given: bool,
     /// Strength of its text encoder part.
     pub text_encoder: f32,
     /// Strength of the rest.
@@ -33,6 +35,7 @@ pub fn parse(text: &str) -> Result<Reference, String> {
     let plain = |path: &str| Reference {
         name: None,
         path: PathBuf::from(path),
+        given: false,
         text_encoder: 1.0,
         unet: 1.0,
     };
@@ -60,7 +63,8 @@ pub fn parse(text: &str) -> Result<Reference, String> {
     }
     let strength = number(last)?;
     // PATH:TE:UNET, as in a prompt; a path may itself have a colon
-    let both = Reference { name, text_encoder: strength, unet: strength, ..plain(path) };
+    let both =
+        Reference { name, given: true, text_encoder: strength, unet: strength, ..plain(path) };
     match path.rsplit_once(':') {
         Some((path, te)) if !both.path.exists() && !te.contains(['/', '\\', '.']) => {
             Ok(Reference { path: path.into(), text_encoder: number(te)?, ..both })

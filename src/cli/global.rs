@@ -49,10 +49,10 @@ pub struct Global {
     /// Print one JSON document on standard output and nothing else there
     #[arg(long, global = true)]
     pub json: bool,
-    /// Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`; work on files is done on the CPU
+    /// Where models run: `auto`, `cpu`, `cuda` or `cuda:N`; work on files is done on the CPU
     #[arg(long, global = true, value_name = "DEVICE", default_value = "auto", value_parser = device)]
     pub device: Device,
-    /// Float type of the result
+    /// Float type of the result; for running a model, of its weights
     #[arg(
         long,
         global = true,
@@ -105,11 +105,36 @@ impl Global {
             .try_init();
     }
 
+    /// Where models run.
+    pub fn device(&self) -> anyhow::Result<candle_core::Device> {
+        let cuda = cfg!(feature = "cuda") && candle_core::utils::cuda_is_available();
+        match self.device {
+            Device::Cuda(n) => candle_core::Device::new_cuda(n).with_context(|| {
+                format!("--device cuda:{n}\nhint: `nvidia-smi` lists the devices")
+            }),
+            Device::Auto if cuda => {
+                Ok(candle_core::Device::new_cuda(0).unwrap_or(candle_core::Device::Cpu))
+            }
+            Device::Auto | Device::Cpu => Ok(candle_core::Device::Cpu),
+        }
+    }
+
+    /// The type that weights are rounded to before they are used, if one was asked for.
+    pub fn weights(&self) -> Option<candle_core::DType> {
+        self.dtype.float().map(|float| match float {
+            Float::F16 => candle_core::DType::F16,
+            Float::BF16 => candle_core::DType::BF16,
+            Float::F32 | Float::F64 => candle_core::DType::F32,
+        })
+    }
+
     /// Applies `--threads` and checks `--device`.
     pub fn prepare(&self) -> anyhow::Result<()> {
-        if let Device::Cuda(n) = self.device {
+        if let Device::Cuda(n) = self.device
+            && !cfg!(feature = "cuda")
+        {
             bail!(
-                "--device cuda:{n}: this build has no CUDA support\nhint: the commands on files run on the CPU; leave `--device` out"
+                "--device cuda:{n}: this build has no CUDA support\nhint: leave `--device` out, or build with `--features cuda`"
             );
         }
         if let Some(threads) = self.threads {

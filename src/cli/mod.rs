@@ -8,8 +8,11 @@ mod adapters;
 mod combine;
 mod convert;
 mod extract;
+mod generate;
 mod global;
+mod grid;
 mod inspect;
+mod language;
 mod manual;
 mod merge;
 mod metric;
@@ -17,23 +20,28 @@ mod output;
 mod progress;
 mod prompt;
 mod rank;
+mod report;
 mod resize;
+mod table;
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 
 use global::Global;
 
-/// Inspect, merge, convert, extract and shrink LoRA adapters of Stable Diffusion and language models.
+/// Evaluate, merge, convert and shrink LoRA adapters of language models and Stable Diffusion.
 ///
+/// `grid` generates over held-out prompts at every strength in one batch, scores and reports.
 /// Adapters are read in every common format (kohya, LyCORIS, diffusers, PEFT), bases as transformers
-/// or diffusers folders or as single Stable Diffusion files. Nothing is downloaded, nothing is
-/// changed in place.
+/// or diffusers folders, .gguf files or single Stable Diffusion files. Nothing is downloaded, nothing
+/// is changed in place.
 #[derive(Debug, Parser)]
 #[command(name = "lora-eval", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 success, 1 failed, 2 wrong usage, 130 interrupted.\n\
     Examples:\n  \
+    lora-eval grid prompts/assistant.yaml --base Llama-3.2-1B/ --lora style=my-adapter/ --strengths 0:1.5:0.25 --out runs/style\n  \
     lora-eval inspect style.safetensors --base sd15.safetensors\n  \
     lora-eval merge --base sd15.safetensors --lora style.safetensors:0.8 --out merged.safetensors\n  \
     lora-eval prompt 'a fox, <lora:style:0.8>'")]
@@ -46,6 +54,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Grid(grid::Args),
+    Report(report::Args),
+    Generate(generate::Args),
     Inspect(inspect::Args),
     Merge(merge::Args),
     Convert(convert::Args),
@@ -63,11 +74,19 @@ enum Verb {
 #[error("{0}\nhint: see `--help`")]
 struct Usage(&'static str);
 
+/// Whether a command is running that goes on where it stopped.
+static RESUMABLE: AtomicBool = AtomicBool::new(false);
+
 /// Ctrl-C and termination leave no unfinished files behind.
 fn stop_cleanly() {
     // A second handler is refused; the program installs one.
     let _ = ctrlc::set_handler(|| {
         lora_eval::base::atomic::remove_unfinished();
+        if RESUMABLE.load(Ordering::Relaxed) {
+            eprintln!(
+                "\ninterrupted; what is finished is kept: run the same command again to go on"
+            );
+        }
         std::process::exit(130);
     });
 }
@@ -92,6 +111,9 @@ pub fn run() -> ExitCode {
         Verb::Combine(args) => combine::run(&cli.global, &args),
         Verb::Prompt(args) => prompt::run(&cli.global, &args),
         Verb::Metric(args) => metric::run(&cli.global, &args),
+        Verb::Generate(args) => generate::run(&cli.global, &args),
+        Verb::Grid(args) => grid::run(&cli.global, &args),
+        Verb::Report(args) => report::run(&cli.global, &args),
         Verb::Manual(args) => manual::run(&args),
     });
     match result {

@@ -6,13 +6,22 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::global::Global;
 
+/// A bar that counts cells.
+pub fn cells(global: &Global, total: u64) -> ProgressBar {
+    bar(global, total, "{bar:30} {pos}/{len} cells  {per_sec}, {eta} left")
+}
+
 /// A bar that counts bytes.
 pub fn bytes(global: &Global, total: u64) -> ProgressBar {
+    let template =
+        "{bar:30} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}, {eta} left";
+    bar(global, total, template)
+}
+
+fn bar(global: &Global, total: u64, template: &str) -> ProgressBar {
     let shown = !global.quiet && !global.json && std::io::stderr().is_terminal();
     let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(total), target);
-    let template =
-        "{bar:30} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}, {eta} left";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }

@@ -1,0 +1,393 @@
+//! `lora-eval grid`
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context as _;
+use lora_eval::base::digest::sha256;
+use lora_eval::grid::{
+    Backend, FakeBackend, Options, Outcome, Plan, Request, TextBackend, execute, fingerprint,
+};
+use lora_eval::prompt::Prompt;
+use lora_eval::run::{
+    AdapterRecord, BaseRecord, FORMAT, LockMode, PlanRecord, Run, RunKind, RunRecord, Shard, Start,
+};
+use lora_eval::suite::{Input, Strengths, Suite, parse_seeds};
+use serde_json::json;
+
+use super::global::Global;
+use super::language::{self, Model};
+use super::{RESUMABLE, output, progress, report, table};
+
+/// Generate over a suite of prompts at every strength, score, and report
+///
+/// All strengths of a prompt and seed are one batch, the base (strength 0) among them. Cells are
+/// written as they are finished: run the same command again to make only what is missing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    lora-eval grid prompts/assistant.yaml --base Llama-3.2-1B/ --lora style=my-adapter/ --strengths 0:1.5:0.25 --out runs/style\n  \
+    lora-eval grid suite.yaml --base model.gguf --lora a=a/ --lora b=b/:0.5 --out runs/ab --dry-run")]
+pub struct Args {
+    /// The suite
+    #[arg(value_name = "SUITE.yaml")]
+    suite: PathBuf,
+    /// The base: a transformers folder, a .gguf file, or hf:OWNER/NAME
+    #[arg(long, value_name = "BASE")]
+    base: String,
+    #[command(flatten)]
+    lora: language::LoraArgs,
+    /// The run directory
+    #[arg(long, value_name = "RUN")]
+    out: PathBuf,
+    /// Strengths, `0,0.4,0.8` or `START:END:STEP`, instead of the suite's; 0 is always generated
+    #[arg(long, value_name = "STRENGTHS", allow_hyphen_values = true)]
+    strengths: Option<Strengths>,
+    /// Seeds, `1,2`, instead of the suite's
+    #[arg(long, value_name = "SEEDS", value_parser = seeds)]
+    seeds: Option<Seeds>,
+    /// Make one part of the run: `I/N`, or `auto` for a Slurm array or an indexed Kubernetes job
+    #[arg(long, value_name = "I/N|auto", value_parser = shard)]
+    shard: Option<Shard>,
+    /// Most rows of a batch [default: all strengths of a prompt]
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u16).range(2..))]
+    max_batch: Option<u16>,
+    /// Say what would be made, and make nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Modules that do not fit the base are an error
+    #[arg(long)]
+    strict: bool,
+    /// What makes the cells: `model`, or `fake[:MILLISECONDS]` to try everything else without one
+    #[arg(long, hide = true, default_value = "model", value_parser = backend)]
+    backend: Which,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Which {
+    Model,
+    Fake(u64),
+}
+
+/// clap would take a plain list for many values.
+#[derive(Debug, Clone)]
+struct Seeds(Vec<u64>);
+
+fn seeds(text: &str) -> Result<Seeds, String> {
+    parse_seeds(text).map(Seeds).map_err(|error| error.to_string())
+}
+
+fn shard(text: &str) -> Result<Shard, String> {
+    let shard = match text {
+        "auto" => Shard::auto(|name| std::env::var(name).ok()),
+        _ => text.parse(),
+    };
+    shard.map_err(|error| error.to_string())
+}
+
+fn backend(text: &str) -> Result<Which, String> {
+    match text.split_once(':') {
+        None if text == "model" => Ok(Which::Model),
+        None if text == "fake" => Ok(Which::Fake(0)),
+        Some(("fake", pause)) => pause.parse().map(Which::Fake).map_err(|e| e.to_string()),
+        _ => Err("expected `model` or `fake[:MILLISECONDS]`".to_owned()),
+    }
+}
+
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
+    let suite = suite(args)?;
+    let named = args.lora.named(&tags(&suite)?)?;
+    match args.backend {
+        Which::Fake(pause) => {
+            let adapters: Vec<AdapterRecord> = named.iter().map(fake_record).collect();
+            let axes: Vec<_> =
+                named.iter().map(|n| language::axis(n, fake_record(n).sha256)).collect();
+            let base = BaseRecord {
+                name: args.base.clone(),
+                description: "no model: texts are made up".to_owned(),
+                sha256: sha256(args.base.as_bytes()),
+            };
+            let mut job = Job { global, args, suite: &suite, base, adapters, axes };
+            let plan = job.plan("none")?;
+            let pause = Duration::from_millis(pause);
+            let mut backend = FakeBackend { suite: &suite, pause };
+            job.make(&plan, ("none", "none"), &mut backend)
+        }
+        Which::Model => {
+            let Model { base, loaded, adapters, axes } =
+                language::open(global, &args.base, &named, args.strict)?;
+            let base = BaseRecord {
+                name: args.base.clone(),
+                description: base.describe(),
+                sha256: fingerprint(&base)?,
+            };
+            let dtype = dtype_name(global.weights().unwrap_or(loaded.decoder.dtype()));
+            let device = super::generate::device_name(&loaded);
+            let mut job = Job { global, args, suite: &suite, base, adapters, axes };
+            let plan = job.plan(dtype)?;
+            let rows = args.max_batch.map(usize::from);
+            let mut backend = TextBackend::new(&loaded, &suite, rows);
+            for note in backend.check(&plan)? {
+                output::warn(&note);
+            }
+            job.make(&plan, (&device, dtype), &mut backend)
+        }
+    }
+}
+
+fn dtype_name(dtype: candle_core::DType) -> &'static str {
+    dtype.as_str()
+}
+
+fn fake_record(named: &language::Named) -> AdapterRecord {
+    AdapterRecord {
+        name: named.name.clone(),
+        path: named.path.display().to_string(),
+        sha256: sha256(named.path.to_string_lossy().as_bytes()),
+        kinds: std::collections::BTreeMap::new(),
+        ranks: std::collections::BTreeMap::new(),
+        matched: 0,
+        unmatched: Vec::new(),
+    }
+}
+
+/// The suite with what the command line says instead.
+fn suite(args: &Args) -> anyhow::Result<Suite> {
+    let mut suite = Suite::open(&args.suite)?;
+    for warning in &suite.warnings {
+        output::warn(warning);
+    }
+    if let Some(strengths) = &args.strengths {
+        suite.strengths = strengths.clone();
+    }
+    if let Some(Seeds(seeds)) = &args.seeds {
+        suite.seeds.clone_from(seeds);
+    }
+    Ok(suite)
+}
+
+/// The adapters that prompts name. What cannot be read is reported when the plan is made.
+fn tags(suite: &Suite) -> anyhow::Result<Vec<String>> {
+    let mut names = BTreeSet::new();
+    for prompt in &suite.prompts {
+        let texts: Vec<&str> = match &prompt.input {
+            Input::Prompt(text) => vec![text],
+            Input::Messages(messages) => messages.iter().map(|m| m.content.as_str()).collect(),
+        };
+        for text in texts {
+            let parsed = Prompt::parse_text(text)
+                .with_context(|| format!("{}: line {}", suite.path.display(), prompt.line))?;
+            names.extend(parsed.adapters.into_iter().map(|tag| tag.name));
+        }
+    }
+    Ok(names.into_iter().collect())
+}
+
+/// A grid on its way.
+struct Job<'a> {
+    global: &'a Global,
+    args: &'a Args,
+    suite: &'a Suite,
+    base: BaseRecord,
+    adapters: Vec<AdapterRecord>,
+    axes: Vec<lora_eval::grid::Axis>,
+}
+
+impl Job<'_> {
+    fn plan(&self, dtype: &str) -> anyhow::Result<Plan> {
+        Ok(Plan::new(&Request {
+            suite: self.suite,
+            base: &self.base.sha256,
+            adapters: &self.axes,
+            kind: "text",
+            dtype,
+        })?)
+    }
+
+    fn record(&self, plan: PlanRecord, (device, dtype): (&str, &str)) -> RunRecord {
+        RunRecord {
+            format: FORMAT,
+            program: format!("lora-eval {}", env!("CARGO_PKG_VERSION")),
+            kind: RunKind::Text,
+            created: rfc3339(SystemTime::now()),
+            suite: self.suite.to_json(),
+            suite_sha256: self.suite.sha256.clone(),
+            base: self.base.clone(),
+            adapters: self.adapters.clone(),
+            strengths: self.suite.strengths.values().to_vec(),
+            seeds: self.suite.seeds.clone(),
+            axes: self.suite.axes.clone(),
+            settings: self.suite.defaults.to_json(),
+            device: device.to_owned(),
+            dtype: dtype.to_owned(),
+            plan,
+        }
+    }
+
+    fn make(
+        &mut self,
+        plan: &Plan,
+        on: (&str, &str),
+        backend: &mut dyn Backend,
+    ) -> anyhow::Result<()> {
+        let start = Instant::now();
+        let record = self.record(plan.record(), on);
+        let shard = self.args.shard.unwrap_or(Shard::WHOLE);
+        if self.args.dry_run {
+            return self.dry_run(plan, &record, shard);
+        }
+        let (run, started) = Run::create(&self.args.out, &record)?;
+        let mode = if self.args.shard.is_some() { LockMode::Shared } else { LockMode::Exclusive };
+        let lock = run.lock(mode)?;
+        if let Some(note) = lock.note() {
+            output::warn(note);
+        }
+        let scan = match started {
+            Start::Fresh => lora_eval::run::Scan::default(),
+            Start::Resumed(_) => run.scan()?, // again, now that nobody else writes
+        };
+        for damaged in &scan.damaged {
+            output::warn(&format!("{damaged}; the cell is made again"));
+        }
+        RESUMABLE.store(true, Ordering::Relaxed);
+        let missing = plan.missing(shard, &scan.present);
+        let total: usize = missing.iter().map(|(_, cells)| cells).sum();
+        let bar = progress::cells(self.global, total as u64);
+        let done = execute(
+            &run,
+            plan,
+            backend,
+            &Options {
+                suite: self.suite,
+                adapters: &self.axes,
+                shard,
+                present: &scan.present,
+                progress: &|cells| bar.inc(cells),
+            },
+        );
+        bar.finish_and_clear();
+        self.finish(&run, done?, start)
+    }
+
+    fn finish(&self, run: &Run, done: Outcome, start: Instant) -> anyhow::Result<()> {
+        let cells = run.cells()?;
+        let scores = lora_eval::grid::scores(run.record(), &cells.found)?;
+        let mut report_path = None;
+        if cells.missing.is_empty() {
+            run.write_scores(&scores)?;
+            run.write_report(&report::html(std::slice::from_ref(run))?)?;
+            report_path = Some(run.path().join("report.html"));
+        }
+        let planned = run.record().plan.cells.len();
+        if self.global.json {
+            return output::json(&json!({
+                "out": run.path(), "cells": planned, "written": done.written,
+                "batches": done.batches, "missing": cells.missing.len(),
+                "report": report_path, "scores": scores,
+                "seconds": start.elapsed().as_secs_f64(),
+            }));
+        }
+        let mut text = format!(
+            "{}: {planned} cells, {} made now in {} batches, {:.1} s\n",
+            run.path().display(),
+            done.written,
+            done.batches,
+            start.elapsed().as_secs_f64()
+        );
+        if let Some(path) = report_path {
+            text.push_str(&table::scores(&scores));
+            let _ = writeln!(text, "report    {}", path.display());
+        } else {
+            let _ = writeln!(
+                text,
+                "{} cells are other shards'; when all are done: lora-eval report {}",
+                cells.missing.len(),
+                run.path().display()
+            );
+        }
+        output::print(&text)
+    }
+
+    fn dry_run(&self, plan: &Plan, record: &RunRecord, shard: Shard) -> anyhow::Result<()> {
+        let (mut present, mut seconds) = (BTreeSet::new(), None);
+        if self.args.out.join("run.json").is_file() {
+            let run = Run::open(&self.args.out)?;
+            if run.record().plan.sha256 == record.plan.sha256 {
+                let cells = run.cells()?.found;
+                let spent: f64 = cells.iter().map(|cell| cell.seconds).sum();
+                seconds = (!cells.is_empty()).then(|| spent / cells.len() as f64);
+                present = cells.into_iter().map(|cell| cell.cell).collect();
+            } else {
+                output::warn(&format!(
+                    "{} holds another run: {}",
+                    self.args.out.display(),
+                    lora_eval::run::differences(run.record(), record).join("; ")
+                ));
+            }
+        }
+        let missing = plan.missing(shard, &present);
+        let cells: usize = missing.iter().map(|(_, cells)| cells).sum();
+        let expected = seconds.map(|seconds| seconds * cells as f64);
+        if self.global.json {
+            return output::json(&json!({
+                "out": self.args.out, "cells": record.plan.cells.len(),
+                "batches": plan.units.len(), "prompts": self.suite.prompts.len(),
+                "strengths": record.strengths, "seeds": record.seeds,
+                "to_make": {"cells": cells, "batches": missing.len(), "seconds": expected},
+            }));
+        }
+        let mut text = format!("{} prompts", self.suite.prompts.len());
+        let _ = write!(text, " × {} strengths", record.strengths.len());
+        let _ = write!(text, " × {} seed(s)", record.seeds.len());
+        for (name, values) in &record.axes {
+            let _ = write!(text, " × {} {name}", values.len());
+        }
+        let (all, batches) = (record.plan.cells.len(), plan.units.len());
+        let _ = writeln!(text, ": {all} cells in {batches} batches");
+        let _ = writeln!(text, "to make    {cells} cells in {} batches", missing.len());
+        let _ = match expected {
+            Some(seconds) => {
+                writeln!(text, "time       about {seconds:.0} s, as the finished cells took")
+            }
+            None => {
+                writeln!(text, "time       known after the first batch; the progress bar shows it")
+            }
+        };
+        output::print(&text)
+    }
+}
+
+/// `2026-11-24T18:30:00Z` (proleptic Gregorian calendar; Hinnant, 2013).
+fn rfc3339(time: SystemTime) -> String {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let era = days / 146_097;
+    let day_of_era = days % 146_097;
+    let year = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    let (hour, minute) = (second / 3600, second % 3600 / 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}Z", second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_as_date_writes_them() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_795_545_000, "2026-11-24T18:30:00Z"),
+        ] {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(rfc3339(time), text);
+        }
+    }
+}

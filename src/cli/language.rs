@@ -1,0 +1,189 @@
+//! What the verbs that run a language model have in common.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use lora_eval::adapter::Adapter;
+use lora_eval::base::digest::{sha256, sha256_file};
+use lora_eval::base::terminal::printable;
+use lora_eval::grid::{Axis, Loaded};
+use lora_eval::hub;
+use lora_eval::model::Base;
+use lora_eval::run::AdapterRecord;
+use lora_eval::tensors::{Limits, TensorFile};
+
+use super::adapters::{self, Reference};
+use super::global::Global;
+use super::output;
+
+/// Adapters, as every such verb takes them.
+#[derive(Debug, clap::Args)]
+pub struct LoraArgs {
+    /// An adapter; repeatable. Without `:STRENGTH`, `grid` puts it on the strength axis, and `generate`
+    /// applies it where the prompt has `<lora:NAME:STRENGTH>`
+    #[arg(long = "lora", value_name = "[NAME=]PATH[:STRENGTH]", value_parser = adapters::parse)]
+    pub loras: Vec<Reference>,
+    /// Folder whose adapters prompts may name as `<lora:NAME:STRENGTH>`
+    #[arg(long, value_name = "DIR")]
+    pub lora_dir: Option<PathBuf>,
+}
+
+/// An adapter of a run, before it is opened.
+#[derive(Debug, Clone)]
+pub struct Named {
+    /// The name that prompts call it by.
+    pub name: String,
+    /// Its file or folder.
+    pub path: PathBuf,
+    /// The strength given on the command line.
+    pub fixed: Option<f64>,
+    /// From `--lora-dir`.
+    pub on_demand: bool,
+}
+
+impl LoraArgs {
+    /// The adapters given, and those of the folder that prompts name.
+    pub fn named(&self, in_prompts: &[String]) -> anyhow::Result<Vec<Named>> {
+        let mut all: Vec<Named> = Vec::new();
+        for reference in &self.loras {
+            let stem = reference.path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            let name = reference.name.clone().or(stem).unwrap_or_default();
+            if all.iter().any(|other| other.name == name) {
+                bail!(
+                    "two adapters are called `{}`\nhint: give one another name: `--lora NAME=PATH`",
+                    printable(&name)
+                );
+            }
+            let fixed = reference.given.then(|| decimal(reference.unet));
+            all.push(Named { name, path: reference.path.clone(), fixed, on_demand: false });
+        }
+        let Some(folder) = &self.lora_dir else { return Ok(all) };
+        let missing: Vec<&String> =
+            in_prompts.iter().filter(|name| all.iter().all(|one| one.name != **name)).collect();
+        if missing.is_empty() {
+            return Ok(all);
+        }
+        let known = adapters_in(folder)?;
+        for name in missing {
+            if let Some(path) = known.get(name)
+                && all.iter().all(|one| one.name != *name)
+            {
+                let (name, path) = (name.clone(), path.clone());
+                all.push(Named { name, path, fixed: None, on_demand: true });
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// The decimal that was written, not the f32 next to it.
+fn decimal(strength: f32) -> f64 {
+    strength.to_string().parse().unwrap_or(f64::from(strength))
+}
+
+/// Adapters below a folder by file stem and, where that is free, by the name they were trained under.
+fn adapters_in(folder: &Path) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    let root = folder.canonicalize().with_context(|| {
+        format!("--lora-dir {}\nhint: name an existing folder", folder.display())
+    })?;
+    let (mut found, mut folders, mut seen) = (BTreeMap::new(), vec![root.clone()], 0);
+    let mut trained = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let mut entries: Vec<PathBuf> =
+            std::fs::read_dir(&folder)?.filter_map(|e| Some(e.ok()?.path())).collect();
+        entries.sort();
+        for path in entries {
+            seen += 1;
+            if seen > 100_000 {
+                bail!("--lora-dir {}: holds more than 100000 entries", root.display());
+            }
+            // a link may lead out of the folder
+            let inside = path.canonicalize().is_ok_and(|real| real.starts_with(&root));
+            if !inside {
+                continue;
+            }
+            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            let Some(stem) = stem else { continue };
+            if path.is_dir() && path.join("adapter_config.json").is_file() {
+                found.entry(stem).or_insert(path);
+            } else if path.is_dir() && !path.is_symlink() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "safetensors") {
+                if let Ok(file) = TensorFile::open(&path, Limits::ADAPTER)
+                    && let Some(name) = file.metadata().get("ss_output_name")
+                {
+                    trained.push((name.clone(), path.clone()));
+                }
+                found.entry(stem).or_insert(path);
+            }
+        }
+    }
+    for (name, path) in trained {
+        found.entry(name).or_insert(path);
+    }
+    Ok(found)
+}
+
+/// A model with its adapters, ready to run.
+pub struct Model {
+    /// The base.
+    pub base: Base,
+    /// The model.
+    pub loaded: Loaded,
+    /// Its adapters, for a run's record.
+    pub adapters: Vec<AdapterRecord>,
+    /// The same for the plan.
+    pub axes: Vec<Axis>,
+}
+
+/// Opens a base and attaches adapters to it.
+pub fn open(global: &Global, base: &str, named: &[Named], strict: bool) -> anyhow::Result<Model> {
+    let base = Base::open_to_run(&hub::resolve(base)?)?;
+    let mut loaded = Loaded::open(&base, global.weights(), &global.device()?)?;
+    let (mut records, mut axes) = (Vec::new(), Vec::new());
+    for (number, named) in named.iter().enumerate() {
+        let adapter = adapters::open(&named.path)?;
+        let attached = loaded.decoder.attach(number, &adapter, &base)?;
+        for note in &attached.notes {
+            output::warn(&format!("{}: {note}", named.path.display()));
+        }
+        if strict && !attached.unmatched.is_empty() {
+            bail!(
+                "{}: {} module(s) do not fit the base\nhint: without `--strict` the others are used",
+                named.path.display(),
+                attached.unmatched.len()
+            );
+        }
+        adapters::report_unmatched(&attached.unmatched, attached.matched);
+        let sha256 = fingerprint(&adapter)?;
+        records.push(AdapterRecord {
+            name: named.name.clone(),
+            path: named.path.display().to_string(),
+            sha256: sha256.clone(),
+            kinds: adapter.kinds().into_iter().map(|(kind, n)| (format!("{kind:?}"), n)).collect(),
+            ranks: adapter.ranks(),
+            matched: attached.matched,
+            unmatched: attached.unmatched.into_iter().map(|unmatched| unmatched.module).collect(),
+        });
+        axes.push(axis(named, sha256));
+    }
+    Ok(Model { base, loaded, adapters: records, axes })
+}
+
+/// An adapter's place in a plan.
+pub fn axis(named: &Named, sha256: String) -> Axis {
+    Axis { name: named.name.clone(), sha256, fixed: named.fixed, on_demand: named.on_demand }
+}
+
+/// Hash of everything that an adapter's effect depends on.
+fn fingerprint(adapter: &Adapter) -> anyhow::Result<String> {
+    let mut parts = Vec::new();
+    for file in &adapter.files {
+        parts.push(sha256_file(file).with_context(|| file.display().to_string())?);
+    }
+    if let Some(config) = &adapter.config {
+        parts.push(serde_json::to_string(&config.fields)?);
+    }
+    Ok(if parts.len() == 1 { parts.remove(0) } else { sha256(parts.join("\n").as_bytes()) })
+}

@@ -1,0 +1,86 @@
+use std::path::PathBuf;
+
+use crate::generate::GenerateError;
+use crate::metric::MetricError;
+use crate::model::decoder::DecoderError;
+use crate::prompt::PromptError;
+use crate::run::RunError;
+use crate::suite::{SettingError, SuiteError};
+use crate::text::{ChatError, TextError};
+
+/// Why a grid could not be planned or made. Cells that were finished before stay.
+#[derive(Debug, thiserror::Error)]
+pub enum GridError {
+    /// The suite.
+    #[error(transparent)]
+    Suite(#[from] SuiteError),
+    /// The run directory.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The base or an adapter.
+    #[error(transparent)]
+    Decoder(#[from] DecoderError),
+    /// The tokenizer.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// A metric.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
+    /// Statistics of a metric.
+    #[error(transparent)]
+    Stats(#[from] crate::stats::StatsError),
+    /// A report of the device that is about no prompt.
+    #[error(transparent)]
+    Device(#[from] candle_core::Error),
+    /// Something about one prompt.
+    #[error("{}: line {line}, prompt `{id}`: {problem}", path.display())]
+    Prompt {
+        /// The suite.
+        path: PathBuf,
+        /// The line of the prompt.
+        line: u32,
+        /// Its id.
+        id: String,
+        /// What is wrong, with a hint.
+        problem: String,
+    },
+    /// Something about an axis.
+    #[error("{}: axis `{axis}`: {problem}", path.display())]
+    Axis {
+        /// The suite.
+        path: PathBuf,
+        /// The axis.
+        axis: String,
+        /// What is wrong, with a hint.
+        problem: String,
+    },
+}
+
+/// What can be wrong with one prompt.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PromptProblem {
+    #[error(transparent)]
+    Syntax(#[from] PromptError),
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+    #[error(transparent)]
+    Text(#[from] TextError),
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    #[error(
+        "it names the adapter `{name}`, which was not given{near}\nhint: give it with `--lora {name}=PATH` or put it into `--lora-dir`"
+    )]
+    UnknownAdapter { name: String, near: String },
+    #[error(
+        "the setting `{name}` is for images, and the base is a language model\nhint: for texts there are max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, stop, chat, system, long_prompts"
+    )]
+    ForImages { name: &'static str },
+    #[error(
+        "its {tokens} tokens and {more} new ones are more than the context of {context}\nhint: shorten it, lower `max_new_tokens`, or set `long_prompts: truncate` to cut its beginning off"
+    )]
+    TooLong { tokens: usize, more: usize, context: usize },
+    #[error("`max_new_tokens` is {more}, and the context has {context} tokens\nhint: lower it")]
+    NoRoom { more: usize, context: usize },
+}

@@ -1,0 +1,29 @@
+//! Floor 6: a suite at every strength, into a run directory.
+//!
+//! - [`Plan`]: prompts × seeds × further axes as [`Unit`]s, each with one cell a strength
+//! - [`Backend`]: makes the cells of a unit in one batch; [`TextBackend`] with a language model,
+//!   [`FakeBackend`] out of nothing, so that all the rest can be tried without weights
+//! - [`execute`]: what is missing, unit by unit, each cell written whole or not at all
+//! - [`scores`]: every metric by group and strength, with confidence intervals
+//!
+//! Invariant: a unit is always batched whole. A resumed or a sharded run makes the very same batches
+//! as one that ran through, and so the same cells.
+
+mod backend;
+mod error;
+mod execute;
+mod fake;
+mod judge;
+mod plan;
+mod prepare;
+mod scores;
+mod text;
+
+pub use backend::{Backend, Made};
+pub use error::GridError;
+pub use execute::{Options, Outcome, execute};
+pub use fake::FakeBackend;
+pub use plan::{Axis, Plan, PlannedCell, Request, Unit};
+pub use prepare::{Settings, text_settings};
+pub use scores::scores;
+pub use text::{Loaded, TextBackend, fingerprint};

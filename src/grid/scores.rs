@@ -1,0 +1,360 @@
+//! `scores.json`: every metric by group and strength.
+//!
+//! Sums of statistics, not means of scores: BLEU and chrF of a group are the corpus scores of its
+//! texts, perplexity is that of all its tokens. Intervals come from the bootstrap over prompts (the
+//! seeds of a prompt stay together), p-values from the paired bootstrap against strength 0 as
+//! sacreBLEU does it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::GridError;
+use crate::metric::{Bleu, Chrf, MetricError, Texts};
+use crate::run::{Better, Cell, FORMAT, MetricScores, RunRecord, ScoreRow, Scores};
+use crate::stats::{Segments, Statistic, Test, Width};
+
+/// Σ value / Σ weight.
+#[derive(Debug, Clone, Copy)]
+struct Mean;
+
+impl Statistic for Mean {
+    fn score_of(&self, sums: &[f64], _: Width) -> f64 {
+        sums[0] / sums[1]
+    }
+
+    fn resamples_in_single(&self) -> bool {
+        false
+    }
+}
+
+/// exp(Σ value / Σ weight).
+#[derive(Debug, Clone, Copy)]
+struct Perplexity;
+
+impl Statistic for Perplexity {
+    fn score_of(&self, sums: &[f64], _: Width) -> f64 {
+        (sums[0] / sums[1]).exp()
+    }
+
+    fn resamples_in_single(&self) -> bool {
+        false
+    }
+}
+
+/// How a metric is put together from cells.
+enum From {
+    Bleu(Against),
+    Chrf,
+    /// The mean of the cells' own scores.
+    Mean,
+    /// A score weighted by the tokens it is about.
+    Tokens,
+    Perplexity,
+}
+
+/// What BLEU compares with.
+#[derive(Clone, Copy)]
+enum Against {
+    References,
+    Base,
+}
+
+struct Metric {
+    name: &'static str,
+    label: &'static str,
+    about: &'static str,
+    unit: &'static str,
+    better: Better,
+    from: From,
+}
+
+const METRICS: [Metric; 10] = [
+    Metric {
+        name: "chrf",
+        label: "chrF",
+        about: "character n-gram F-score against the references, of all texts together",
+        unit: "points",
+        better: Better::Higher,
+        from: From::Chrf,
+    },
+    Metric {
+        name: "bleu",
+        label: "BLEU",
+        about: "n-gram precision against the references, of all texts together",
+        unit: "points",
+        better: Better::Higher,
+        from: From::Bleu(Against::References),
+    },
+    Metric {
+        name: "rouge-l",
+        label: "ROUGE-L",
+        about: "longest common subsequence with the best reference, F1, mean over the texts",
+        unit: "fraction",
+        better: Better::Higher,
+        from: From::Mean,
+    },
+    Metric {
+        name: "exact-match",
+        label: "Exact match",
+        about: "share of the texts that equal a reference, white space at the ends aside",
+        unit: "fraction",
+        better: Better::Higher,
+        from: From::Mean,
+    },
+    Metric {
+        name: "perplexity",
+        label: "Perplexity",
+        about: "of the first reference after the prompt (where there is none, of the base's own text), teacher-forced",
+        unit: "per token",
+        better: Better::Lower,
+        from: From::Perplexity,
+    },
+    Metric {
+        name: "kl",
+        label: "KL divergence",
+        about: "of the next-token distribution from the base's, along the same text, mean per token",
+        unit: "nats",
+        better: Better::Lower,
+        from: From::Tokens,
+    },
+    Metric {
+        name: "top1",
+        label: "Same top token",
+        about: "how often the most probable next token is the base's, along the same text",
+        unit: "%",
+        better: Better::Higher,
+        from: From::Tokens,
+    },
+    Metric {
+        name: "base-bleu",
+        label: "BLEU against base",
+        about: "likeness to what the base itself wrote from the same prompt and seed",
+        unit: "points",
+        better: Better::Higher,
+        from: From::Bleu(Against::Base),
+    },
+    Metric {
+        name: "distinct-2",
+        label: "Distinct bigrams",
+        about: "different word pairs per word pair within a text, mean over the texts",
+        unit: "fraction",
+        better: Better::Neither,
+        from: From::Mean,
+    },
+    Metric {
+        name: "repetition",
+        label: "Repetition",
+        about: "share of a text's word 4-grams that occurred in it before, mean over the texts",
+        unit: "fraction",
+        better: Better::Lower,
+        from: From::Mean,
+    },
+];
+
+/// Cells by group, point of the axes, strength, prompt and seed.
+type Groups<'a> = BTreeMap<(String, String), BTreeMap<Key, BTreeMap<(&'a str, u64), &'a Cell>>>;
+
+/// A strength that can be sorted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Key(f64);
+
+impl Eq for Key {}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// Scores what is there of a run; what is missing is said in the notes.
+pub fn scores(record: &RunRecord, cells: &[Cell]) -> Result<Scores, GridError> {
+    let references = references(record);
+    let mut groups = Groups::new();
+    for cell in cells {
+        let axes = serde_json::to_string(&cell.axes).unwrap_or_default();
+        let group = groups.entry((cell.group.clone(), axes)).or_default();
+        group.entry(Key(cell.strength)).or_default().insert((&cell.prompt_id, cell.seed), cell);
+    }
+    let (planned, present) = (record.plan.cells.len(), cells.len());
+    let mut notes = Vec::new();
+    if present < planned {
+        notes.push(format!(
+            "{} of {planned} cells are missing; scores are of what is there",
+            planned - present
+        ));
+    }
+    let without = references.values().filter(|all| all.is_empty()).count();
+    if without == references.len() {
+        notes.push("no prompt has references: BLEU, chrF, ROUGE-L and exact match are left out, and perplexity is of the base's own texts".to_owned());
+    } else if without > 0 {
+        notes.push(format!("{without} of {} prompts have no references: BLEU, chrF, ROUGE-L and exact match are of the others", references.len()));
+    }
+    let mut metrics = Vec::new();
+    for metric in &METRICS {
+        let mut rows = Vec::new();
+        for ((group, axes), strengths) in &groups {
+            let axes: BTreeMap<String, Value> = serde_json::from_str(axes).unwrap_or_default();
+            for strength in strengths.keys() {
+                let row = metric.row(strengths, *strength, &references)?;
+                rows.extend(row.map(|row| ScoreRow {
+                    group: group.clone(),
+                    axes: axes.clone(),
+                    ..row
+                }));
+            }
+        }
+        if !rows.is_empty() {
+            metrics.push(metric.scores(rows, &references));
+        }
+    }
+    Ok(Scores { format: FORMAT, planned, present, metrics, notes })
+}
+
+/// The references of each prompt, from the suite as the run recorded it.
+fn references(record: &RunRecord) -> BTreeMap<String, Vec<String>> {
+    let prompts = record.suite["prompts"].as_array();
+    prompts
+        .into_iter()
+        .flatten()
+        .filter_map(|prompt| {
+            let texts = prompt["references"].as_array().into_iter().flatten();
+            let texts = texts.filter_map(|text| Some(text.as_str()?.to_owned())).collect();
+            Some((prompt["id"].as_str()?.to_owned(), texts))
+        })
+        .collect()
+}
+
+impl Metric {
+    fn scores(
+        &self,
+        rows: Vec<ScoreRow>,
+        references: &BTreeMap<String, Vec<String>>,
+    ) -> MetricScores {
+        let counts: BTreeSet<usize> =
+            references.values().map(Vec::len).filter(|count| *count > 0).collect();
+        let many = |signature: String, count: usize| match counts.len() {
+            0 | 1 => signature,
+            _ => signature.replace(&format!("nrefs:{count}|"), "nrefs:var|"),
+        };
+        let count = counts.first().copied().unwrap_or(1);
+        let version = env!("CARGO_PKG_VERSION");
+        let signature = match self.from {
+            From::Bleu(Against::References) => many(Bleu::default().signature(count), count),
+            From::Bleu(Against::Base) => Bleu::default().signature(1),
+            From::Chrf => many(Chrf::default().signature(count), count),
+            From::Mean => format!("mean|version:lora-eval-{version}"),
+            From::Tokens | From::Perplexity => {
+                format!("teacher-forced|f32 logits|f64 sums|version:lora-eval-{version}")
+            }
+        };
+        let test = Test::BOOTSTRAP;
+        MetricScores {
+            metric: self.name.to_owned(),
+            label: self.label.to_owned(),
+            about: self.about.to_owned(),
+            unit: self.unit.to_owned(),
+            better: self.better,
+            signature: format!("{signature} (bs:{}|seed:{}|by prompt)", test.trials, test.seed),
+            rows,
+        }
+    }
+
+    /// The row of one strength: its own score, and its difference from strength 0 over the pairs that
+    /// both have.
+    fn row(
+        &self,
+        strengths: &BTreeMap<Key, BTreeMap<(&str, u64), &Cell>>,
+        strength: Key,
+        references: &BTreeMap<String, Vec<String>>,
+    ) -> Result<Option<ScoreRow>, GridError> {
+        let Some(cells) = strengths.get(&strength) else { return Ok(None) };
+        let base = strengths.get(&Key(0.0));
+        let mut pairs: BTreeMap<&str, (Vec<f64>, Vec<f64>)> = BTreeMap::new();
+        let (mut n, mut identical) = (0, true);
+        for (key, cell) in cells {
+            let base_cell = base.and_then(|base| base.get(key)).copied();
+            let Some(mine) = self.statistics(cell, base_cell, references)? else { continue };
+            let theirs = match base_cell {
+                Some(base_cell) => self.statistics(base_cell, Some(base_cell), references)?,
+                None => None,
+            };
+            let Some(theirs) = theirs.or_else(|| base.is_none().then(|| mine.clone())) else {
+                continue;
+            };
+            n += 1;
+            identical &= base_cell.is_some_and(|base| base.output == cell.output);
+            let (own, other) = pairs.entry(key.0).or_default();
+            add(own, &mine);
+            add(other, &theirs);
+        }
+        if n == 0 {
+            return Ok(None);
+        }
+        let (own, other): (Vec<Vec<f64>>, Vec<Vec<f64>>) = pairs.into_values().unzip();
+        let (own, other) = (Segments::from_iter(own), Segments::from_iter(other));
+        let test = Test::BOOTSTRAP;
+        let compared = match self.from {
+            From::Bleu(_) => test.run(&Bleu::default(), &other, &own)?,
+            From::Chrf => test.run(&Chrf::default(), &other, &own)?,
+            From::Mean | From::Tokens => test.run(&Mean, &other, &own)?,
+            From::Perplexity => test.run(&Perplexity, &other, &own)?,
+        };
+        let finite = |value: f64| value.is_finite().then_some(value);
+        let interval = compared.system_interval.filter(|_| own.len() > 1);
+        let is_base = strength.0 == 0.0 || base.is_none();
+        Ok(Some(ScoreRow {
+            group: String::new(),
+            strength: strength.0,
+            axes: BTreeMap::new(),
+            value: finite(compared.system),
+            low: interval.and_then(|interval| finite(interval.low)),
+            high: interval.and_then(|interval| finite(interval.high)),
+            n,
+            p: (!is_base && own.len() > 1).then_some(compared.p),
+            identical: !is_base && identical,
+        }))
+    }
+
+    /// What a cell adds to the sums; `None` where the metric does not apply.
+    fn statistics(
+        &self,
+        cell: &Cell,
+        base: Option<&Cell>,
+        references: &BTreeMap<String, Vec<String>>,
+    ) -> Result<Option<Vec<f64>>, MetricError> {
+        let references: Vec<&str> = match self.from {
+            From::Bleu(Against::Base) => base.iter().map(|base| base.output.as_str()).collect(),
+            _ => references
+                .get(&cell.prompt_id)
+                .map(|all| all.iter().map(String::as_str).collect())
+                .unwrap_or_default(),
+        };
+        let of = |segments: Segments| Some(segments.sums());
+        let score = |name: &str| cell.scores.get(name).copied();
+        let tokens = score("scored-tokens");
+        Ok(match self.from {
+            From::Bleu(_) | From::Chrf if references.is_empty() => None,
+            From::Bleu(_) => {
+                of(Bleu::default().statistics(&Texts::sentence(&cell.output, &references)?)?)
+            }
+            From::Chrf => {
+                of(Chrf::default().statistics(&Texts::sentence(&cell.output, &references)?)?)
+            }
+            From::Mean => score(self.name).map(|value| vec![value, 1.0]),
+            From::Tokens => score(self.name).zip(tokens).map(|(value, n)| vec![value * n, n]),
+            From::Perplexity => score("nll").zip(tokens).map(|(nll, n)| vec![nll, n]),
+        })
+    }
+}
+
+fn add(sums: &mut Vec<f64>, row: &[f64]) {
+    sums.resize(row.len(), 0.0);
+    sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+}

@@ -1,0 +1,135 @@
+//! The command line that makes one cell again.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::text;
+use crate::run::{Cell, RunKind, RunRecord};
+
+/// Settings of a text that have a flag of their name.
+const TEXT_FLAGS: &[&str] = &["max_new_tokens", "temperature", "top_p"];
+/// Settings of a picture that have a flag of their name.
+const IMAGE_FLAGS: &[&str] =
+    &["steps", "guidance", "sampler", "width", "height", "negative", "clip_skip", "rng"];
+/// Settings of a prompt that have none.
+const NO_FLAG: &[&str] = &["chat"];
+
+/// A command for a POSIX shell, and the settings that it cannot express.
+#[derive(Debug, PartialEq)]
+pub struct Command {
+    /// `lora-eval generate … --seed 1`; `None` where a NUL keeps it out of any command line.
+    pub line: Option<String>,
+    /// `chat = true`.
+    pub without_flag: Vec<String>,
+}
+
+/// The command that makes `cell` again. `prompt` is its entry in the suite, whose settings go
+/// before those of the run.
+pub fn command(record: &RunRecord, cell: &Cell, prompt: Option<&Value>) -> Command {
+    let mut words = vec!["lora-eval".to_owned(), "generate".to_owned()];
+    let option = |words: &mut Vec<String>, name: &str, value: &str| {
+        if value.starts_with('-') {
+            words.push(format!("{name}={value}"));
+        } else {
+            words.extend([name.to_owned(), value.to_owned()]);
+        }
+    };
+    if !cell.prompt.starts_with('-') {
+        words.push(cell.prompt.clone());
+    }
+    option(&mut words, "--base", &record.base.name);
+    for adapter in &cell.adapters {
+        let known = record.adapters.iter().find(|known| known.name == adapter.name);
+        let path = known.map_or(adapter.name.as_str(), |known| known.path.as_str());
+        let tagged = cell.prompt.contains(&format!("<lora:{}:", adapter.name));
+        let strength = if tagged { String::new() } else { format!(":{}", adapter.strength) };
+        option(&mut words, "--lora", &format!("{}={path}{strength}", adapter.name));
+    }
+    option(&mut words, "--seed", &cell.seed.to_string());
+    let mut without_flag = Vec::new();
+    for (name, value) in settings(record, cell, prompt) {
+        let flags = match record.kind {
+            RunKind::Text => TEXT_FLAGS,
+            RunKind::Image => IMAGE_FLAGS,
+        };
+        if !flags.contains(&name) {
+            without_flag.push(format!("{name} = {}", text::value(value)));
+        } else if !value.is_null() {
+            option(&mut words, &format!("--{}", name.replace('_', "-")), &text::value(value));
+        }
+    }
+    option(&mut words, "--dtype", &record.dtype);
+    option(&mut words, "--device", &record.device);
+    if record.kind == RunKind::Image {
+        option(&mut words, "--out", &format!("{}.png", text::short_hash(&cell.cell)));
+    }
+    if cell.prompt.starts_with('-') {
+        words.extend(["--".to_owned(), cell.prompt.clone()]);
+    }
+    let line = words.iter().map(|word| quoted(word)).collect::<Option<Vec<_>>>();
+    Command { line: line.map(|words| words.join(" ")), without_flag }
+}
+
+/// The settings of a cell: the run's, over them its prompt's, over them the further axes'.
+fn settings<'a>(
+    record: &'a RunRecord,
+    cell: &'a Cell,
+    prompt: Option<&'a Value>,
+) -> BTreeMap<&'a str, &'a Value> {
+    let mut settings: BTreeMap<&str, &Value> =
+        record.settings.iter().map(|(name, value)| (name.as_str(), value)).collect();
+    for name in [TEXT_FLAGS, IMAGE_FLAGS, NO_FLAG].concat() {
+        if let Some(value) = prompt.and_then(|prompt| prompt.get(name)) {
+            settings.insert(name, value);
+        }
+    }
+    settings.extend(cell.axes.iter().map(|(name, value)| (name.as_str(), value)));
+    settings
+}
+
+/// `word` as one word of a POSIX shell; with control characters, in the `$'…'` form that bash,
+/// zsh, ksh and POSIX 2024 know. No shell can pass a NUL.
+fn quoted(word: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,+@%".contains(c);
+    if word.contains('\0') {
+        None
+    } else if !word.is_empty() && word.chars().all(plain) {
+        Some(word.to_owned())
+    } else if matches!(text::visible(word), Cow::Borrowed(_)) {
+        Some(format!("'{}'", word.replace('\'', r"'\''")))
+    } else {
+        let escape = |c: char| match c {
+            '\'' | '\\' => format!("\\{c}"),
+            '\n' => "\\n".to_owned(),
+            c if matches!(text::visible(c.encode_utf8(&mut [0; 4])), Cow::Owned(_)) => {
+                let mut bytes = String::new();
+                for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                    let _ = write!(bytes, "\\{byte:03o}");
+                }
+                bytes
+            }
+            c => c.to_string(),
+        };
+        Some(format!("$'{}'", word.chars().map(escape).collect::<String>()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_a_shell() {
+        assert_eq!(quoted("demo:text").as_deref(), Some("demo:text"));
+        assert_eq!(quoted("").as_deref(), Some("''"));
+        assert_eq!(quoted("it's $HOME `x`").as_deref(), Some(r"'it'\''s $HOME `x`'"));
+        assert_eq!(quoted("a\nb").as_deref(), Some("'a\nb'"));
+        assert_eq!(quoted("a\u{1b}'\\").as_deref(), Some(r"$'a\033\'\\'"));
+        assert_eq!(quoted("\u{202e}").as_deref(), Some(r"$'\342\200\256'"));
+        assert_eq!(quoted("~/x").as_deref(), Some("'~/x'"));
+        assert_eq!(quoted("a\0"), None);
+    }
+}

@@ -1,0 +1,107 @@
+//! The report as the template sees it, and the template.
+
+use std::sync::LazyLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, Output, State, Value, escape_formatter};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::chart::Look;
+use super::curves::{self, Curves};
+use super::grid::{self, Grid};
+use super::head::{self, Head};
+use super::summary::{self, Table};
+use super::{PictureOf, ReportError, RunView, text};
+
+/// Name of the template; its ending turns escaping on.
+const TEMPLATE: &str = "report.html";
+
+static STYLE: LazyLock<String> = LazyLock::new(|| asset(include_str!("../../reports/style.css")));
+static SCRIPT: LazyLock<String> = LazyLock::new(|| asset(include_str!("../../reports/script.js")));
+
+#[derive(Serialize)]
+struct Page {
+    title: String,
+    policy: String,
+    style: Value,
+    script: Value,
+    several: bool,
+    legend: Vec<Look>,
+    curves: Vec<Curves>,
+    runs: Vec<Run>,
+}
+
+#[derive(Serialize)]
+struct Run {
+    index: usize,
+    head: Head,
+    tables: Vec<Table>,
+    grid: Grid,
+}
+
+/// The whole page.
+pub fn page(runs: &[RunView], picture: PictureOf<'_>) -> Result<String, ReportError> {
+    let titles: Vec<String> = runs.iter().map(|run| run.title.clone()).collect();
+    let page = Page {
+        title: titles.join(" · "),
+        policy: policy(),
+        style: Value::from_safe_string(STYLE.clone()),
+        script: Value::from_safe_string(SCRIPT.clone()),
+        several: runs.len() > 1,
+        legend: curves::legend(runs),
+        curves: curves::curves(runs),
+        runs: runs
+            .iter()
+            .enumerate()
+            .map(|(index, run)| {
+                Ok(Run {
+                    index,
+                    head: head::head(run)?,
+                    tables: summary::tables(&run.scores),
+                    grid: grid::grid(run, index, picture),
+                })
+            })
+            .collect::<Result<_, ReportError>>()?,
+    };
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    environment.set_formatter(show);
+    environment.add_template(TEMPLATE, include_str!("../../reports/report.html"))?;
+    Ok(environment.get_template(TEMPLATE)?.render(Value::from(Serde(page)))?)
+}
+
+/// Writes a value of the template: whatever is text is first made visible, then escaped.
+fn show(
+    out: &mut Output<'_>,
+    state: &mut State<'_, '_>,
+    value: &Value,
+) -> Result<(), minijinja::Error> {
+    match value.as_str() {
+        Some(raw) if !value.is_safe() => match text::visible(raw) {
+            std::borrow::Cow::Borrowed(_) => escape_formatter(out, state, value),
+            std::borrow::Cow::Owned(shown) => escape_formatter(out, state, &Value::from(shown)),
+        },
+        _ => escape_formatter(out, state, value),
+    }
+}
+
+/// The content security policy: only this style and this script, pictures only as data.
+fn policy() -> String {
+    let hash = |content: &str| STANDARD.encode(Sha256::digest(content.as_bytes()));
+    format!(
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; img-src data:; \
+         base-uri 'none'; form-action 'none'",
+        hash(&STYLE),
+        hash(&SCRIPT)
+    )
+}
+
+/// A file compiled in, with the line ends that an HTML parser makes of it: the hash is over those.
+fn asset(content: &str) -> String {
+    content.replace("\r\n", "\n")
+}

@@ -1,0 +1,461 @@
+//! The report as a whole: what it shows, and that no text of a run can change its structure.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use html5ever::tendril::TendrilSink as _;
+use lora_eval::report::{ReportError, RunView, render, render_with_pictures};
+use lora_eval::run::{
+    AdapterAt, AdapterRecord, BaseRecord, Better, Cell, FORMAT, MetricScores, PlanRecord, RunKind,
+    RunRecord, ScoreRow, Scores,
+};
+use markup5ever_rcdom::{Handle, NodeData, RcDom};
+use serde_json::json;
+
+/// A cell for each of `groups` at each of `strengths`.
+fn cells(text: &str, groups: &[(&str, String)], strengths: &[f64]) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for (group, id) in groups {
+        for strength in strengths {
+            let output = match *strength {
+                0.0 => format!("a{text}z"),
+                0.5 => format!("a{text}z then more"),
+                _ => format!("well, a{text}z"),
+            };
+            cells.push(Cell {
+                cell: format!("{group}{strength}{text}"),
+                prompt_id: id.clone(),
+                group: (*group).to_owned(),
+                prompt: format!("p{text}q"),
+                strength: *strength,
+                adapters: vec![AdapterAt { name: text.to_owned(), strength: *strength }],
+                axes: BTreeMap::from([(format!("x{text}"), json!(text))]),
+                seed: 1,
+                output,
+                finish: Some(format!("f{text}")),
+                prompt_tokens: Some(3),
+                tokens: Some(5),
+                truncated: 0,
+                batch: None,
+                scores: BTreeMap::from([
+                    ("chrf".to_owned(), 20.0 + 10.0 * strength),
+                    (format!("i{text}"), 1.0),
+                ]),
+                seconds: 0.5,
+            });
+        }
+    }
+    cells
+}
+
+/// A metric with a direction and one without.
+fn metrics(text: &str, groups: &[(&str, String)], strengths: &[f64]) -> Vec<MetricScores> {
+    let row = |group: &str, strength: f64| ScoreRow {
+        group: group.to_owned(),
+        strength,
+        axes: BTreeMap::from([(format!("x{text}"), json!(text))]),
+        value: Some(20.0 + 10.0 * strength),
+        low: Some(15.0 + 10.0 * strength),
+        high: Some(25.0 + 10.0 * strength),
+        n: 4,
+        p: (strength != 0.0).then_some(0.01),
+        identical: false,
+    };
+    let rows = groups.iter().flat_map(|(g, _)| strengths.iter().map(|s| row(g, *s)));
+    let metric = MetricScores {
+        metric: "chrf".to_owned(),
+        label: format!("chrF{text}"),
+        about: format!("about{text}"),
+        unit: format!("u{text}"),
+        better: Better::Higher,
+        signature: format!("s{text}"),
+        rows: rows.collect(),
+    };
+    vec![
+        metric.clone(),
+        MetricScores { metric: format!("i{text}"), better: Better::Neither, ..metric },
+    ]
+}
+
+/// A small run of which every text holds `text`.
+fn run(text: &str) -> RunView {
+    let strengths = vec![0.0, 0.5, 1.0];
+    let own_group = format!("g{text}");
+    let groups = [
+        ("heldout", format!("h{text}")),
+        ("base", format!("b{text}")),
+        (own_group.as_str(), format!("o{text}")),
+    ];
+    let cells = cells(text, &groups, &strengths);
+    let prompts: Vec<_> = groups
+        .iter()
+        .map(|(group, id)| {
+            let reference = format!("a{text}z");
+            json!({"id": id, "group": group, "prompt": text, "references": [reference]})
+        })
+        .collect();
+    RunView {
+        title: format!("run{text}"),
+        path: format!("runs/{text}").into(),
+        missing: vec![format!("m{text}")],
+        record: RunRecord {
+            format: FORMAT,
+            program: format!("lora-eval{text}"),
+            kind: RunKind::Text,
+            created: format!("2026{text}"),
+            suite: json!({"name": format!("suite{text}"), "prompts": prompts}),
+            suite_sha256: format!("5{text}"),
+            base: BaseRecord {
+                name: format!("base{text}"),
+                description: format!("Llama{text}"),
+                sha256: format!("6{text}"),
+            },
+            adapters: vec![AdapterRecord {
+                name: text.to_owned(),
+                path: format!("adapters/{text}"),
+                sha256: format!("7{text}"),
+                kinds: BTreeMap::from([(format!("LoRA{text}"), 3)]),
+                ranks: BTreeMap::from([(8, 3)]),
+                matched: 3,
+                unmatched: vec![format!("module{text}")],
+            }],
+            strengths: strengths.clone(),
+            seeds: vec![1],
+            axes: BTreeMap::from([(format!("x{text}"), vec![json!(text)])]),
+            settings: BTreeMap::from([(format!("set{text}"), json!({"deep": text}))]),
+            device: format!("cpu{text}"),
+            dtype: format!("f32{text}"),
+            plan: PlanRecord {
+                sha256: format!("8{text}"),
+                cells: cells.iter().map(|cell| cell.cell.clone()).collect(),
+            },
+        },
+        scores: Scores {
+            format: FORMAT,
+            planned: cells.len(),
+            present: cells.len(),
+            metrics: metrics(text, &groups, &strengths),
+            notes: vec![format!("note{text}")],
+        },
+        cells,
+    }
+}
+
+fn parse(html: &str) -> RcDom {
+    html5ever::parse_document(RcDom::default(), html5ever::ParseOpts::default()).one(html)
+}
+
+/// Every element with its depth and the names of its attributes.
+fn skeleton(html: &str) -> String {
+    fn walk(node: &Handle, depth: usize, out: &mut String) {
+        if let NodeData::Element { name, attrs, .. } = &node.data {
+            let names: Vec<String> =
+                attrs.borrow().iter().map(|a| a.name.local.to_string()).collect();
+            let _ = writeln!(out, "{depth} {} {}", name.local, names.join(" "));
+        }
+        for child in node.children.borrow().iter() {
+            walk(child, depth + 1, out);
+        }
+    }
+    let mut out = String::new();
+    walk(&parse(html).document, 0, &mut out);
+    out
+}
+
+/// The text of the page outside its style and script.
+fn words(html: &str) -> String {
+    fn walk(node: &Handle, out: &mut String) {
+        match &node.data {
+            NodeData::Text { contents } => out.push_str(&contents.borrow()),
+            NodeData::Element { name, .. } if matches!(&*name.local, "style" | "script") => return,
+            _ => {}
+        }
+        for child in node.children.borrow().iter() {
+            walk(child, out);
+        }
+    }
+    let mut out = String::new();
+    walk(&parse(html).document, &mut out);
+    out
+}
+
+/// Strings that break pages made without care, and some that break terminals and layouts.
+fn hostile() -> Vec<String> {
+    let mut strings: Vec<String> = [
+        "<script>alert(1)</script>",
+        "</script><script>alert(1)</script>",
+        "</style><style>*{display:none}</style>",
+        "</title><img src=x onerror=alert(1)>",
+        "</textarea><script>x</script>",
+        "</div></div></div></main>",
+        "</td></tr></table><b>",
+        "</code></pre><i>",
+        "</svg><svg onload=alert(1)>",
+        "</details></article>",
+        "</html>",
+        "<body onload=alert(1)>",
+        "<base href=//evil>",
+        "<meta http-equiv=refresh content=0>",
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"\">",
+        "<link rel=stylesheet href=//evil>",
+        "<iframe src=javascript:alert(1)>",
+        "<object data=x>",
+        "<form action=//evil><input>",
+        "<template><p>",
+        "<plaintext>",
+        "<xmp>",
+        "<noscript><p title=\"</noscript><img src=x onerror=alert(1)>\">",
+        "<math><mi//xlink:href=\"data:x,<script>alert(4)</script>\">",
+        "<svg><foreignObject><p>",
+        "<select><option>",
+        "<table><tr><td>",
+        "<a href=\"javascript:alert(1)\">x</a>",
+        "<!--",
+        "-->",
+        "<!-- --!> <img src=x>",
+        "<![CDATA[",
+        "]]>",
+        "<!doctype html>",
+        "<?php echo 1 ?>",
+        "\"",
+        "'",
+        "`",
+        "\" onmouseover=\"alert(1)",
+        "' onmouseover='alert(1)",
+        "\"><script>alert(1)</script>",
+        "'><img src=x onerror=alert(1)>",
+        " autofocus onfocus=alert(1) x=",
+        "/>",
+        ">",
+        "<",
+        "&",
+        "&lt;script&gt;",
+        "&#60;script&#62;",
+        "&quot; onclick=x",
+        "&notanentity; &amp",
+        "{{ 7 * 7 }}",
+        "{% for x in range(9) %}x{% endfor %}",
+        "{# comment #}",
+        "{{ style | safe }}",
+        "${7*7} #{7*7} <%= 7*7 %>",
+        "javascript:alert(1)",
+        "data:text/html,<script>alert(1)</script>",
+        "url(//evil) } * { color: red",
+        "@import '//evil'; /* */",
+        "\u{2028}\u{2029}",
+        "\u{202e}txet\u{202c}",
+        "\u{2066}iso\u{2069}\u{200f}",
+        "\u{feff}\u{200b}\u{2060}",
+        "\0",
+        "\0<script>",
+        "\u{1b}[31mred\u{1b}[0m",
+        "\u{1b}]0;title\u{7}",
+        "\r\n\r\nSet-Cookie: x",
+        "\r",
+        "\u{b}\u{c}\u{8}\u{7f}\u{85}\u{9b}",
+        "\u{fffe}\u{ffff}\u{fdd0}",
+        "\u{e0001}\u{e0041}",
+        "+ADw-script+AD4-",
+        "%3Cscript%3E",
+        "\\u003cscript\\u003e",
+        "＜script＞",
+        "ʺ onclick=x",
+        "<scr\0ipt>",
+        "<img src=x onerror=alert(1)//",
+        "<<script>alert(1)//<</script>",
+        "<a\u{c}href=x>",
+        "Z̸̢͌a̵͝l̶̛g̷o",
+        "../../etc/passwd",
+        "$(rm -rf /); `id`",
+        "-rf",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    strings.push("W".repeat(5_000));
+    strings.push("<b>".repeat(600));
+    strings
+}
+
+#[test]
+fn no_text_changes_the_structure_of_the_page() {
+    let harmless = skeleton(&render(&[run("x")]).unwrap());
+    let two_harmless = skeleton(&render(&[run("x"), run("x")]).unwrap());
+    // the count guards against a skeleton that is empty or cut off
+    assert!(harmless.lines().count() > 200, "{harmless}");
+    let strings = hostile();
+    assert!(strings.len() >= 60);
+    for text in &strings {
+        let html = render(&[run(text)]).unwrap();
+        assert!(skeleton(&html) == harmless, "structure changed by {text:?}");
+        // and of several runs
+        assert_eq!(
+            skeleton(&render(&[run(text), run(text)]).unwrap()),
+            two_harmless,
+            "structure of two runs changed by {text:?}"
+        );
+        let acting = |c: char| c.is_control() && c != '\n' && c != '\t';
+        assert!(!html.contains(acting), "{text:?} reached the page");
+        assert!(!html.contains(['\u{202e}', '\u{2028}', '\u{200b}']), "{text:?} reached the page");
+    }
+}
+
+#[test]
+fn texts_are_shown_as_they_are() {
+    let text = "</script> {{ 7 * 7 }} & \"q\" <b>";
+    let shown = words(&render(&[run(text)]).unwrap());
+    for wanted in [format!("a{text}z"), format!("p{text}q"), format!("note{text}")] {
+        assert!(shown.contains(&wanted), "{wanted}");
+    }
+}
+
+#[test]
+fn the_policy_allows_exactly_the_style_and_script_of_the_page() {
+    use base64::Engine as _;
+    use sha2::Digest as _;
+    let html = render(&[run("x")]).unwrap();
+    for (tag, source) in [("style", "style-src"), ("script", "script-src")] {
+        let content = html.split(&format!("<{tag}>")).nth(1).unwrap();
+        let content = content.split(&format!("</{tag}>")).next().unwrap();
+        let hash = base64::engine::general_purpose::STANDARD
+            .encode(sha2::Sha256::digest(content.as_bytes()))
+            .replace('/', "&#x2f;");
+        assert!(html.contains(&format!("{source} &#x27;sha256-{hash}&#x27;")), "{tag}");
+        assert_eq!(html.matches(&format!("<{tag}>")).count(), 1);
+    }
+    // nothing that the policy would refuse, and nothing to fetch
+    let forbidden = |attribute: &str| attribute == "style" || attribute.starts_with("on");
+    assert!(!skeleton(&html).lines().any(|l| l.split(' ').skip(2).any(forbidden)));
+    // the namespace of the icon
+    assert_eq!(html.matches("http://").count(), 1);
+    assert!(!html.contains("https://"));
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes_in_whatever_order_the_cells_come() {
+    let first = render(&[run("x")]).unwrap();
+    let mut shuffled = run("x");
+    shuffled.cells.reverse();
+    assert_eq!(first, render(&[run("x")]).unwrap());
+    assert_eq!(first, render(&[shuffled]).unwrap());
+}
+
+#[test]
+fn an_empty_run_says_so() {
+    let mut empty = run("x");
+    empty.cells.clear();
+    empty.scores.metrics.clear();
+    empty.record.adapters.clear();
+    empty.record.suite = json!(null);
+    let shown = words(&render(&[empty]).unwrap());
+    for wanted in ["There are no cells yet", "There are no scores yet", "No metric has a value"] {
+        assert!(shown.contains(wanted), "{wanted}");
+    }
+}
+
+#[test]
+fn missing_cells_are_loud_and_have_their_place_in_the_grid() {
+    let mut partial = run("x");
+    let gone = partial.cells.remove(1);
+    partial.missing = vec![gone.cell];
+    let shown = words(&render(&[partial]).unwrap());
+    assert!(shown.contains("1 of 9 cells are missing."));
+    assert!(shown.contains("The scores are of 9 cells, but the run now has 8"));
+    let whole = run("x");
+    let whole = words(&render(&[RunView { missing: vec![], ..whole }]).unwrap());
+    assert!(!whole.contains("missing."));
+}
+
+#[test]
+fn one_strength_and_values_that_are_none_have_a_page() {
+    let mut one = run("x");
+    one.record.strengths = vec![0.0];
+    one.cells.retain(|cell| cell.strength == 0.0);
+    for metric in &mut one.scores.metrics {
+        metric.rows.retain(|row| row.strength == 0.0);
+        metric.rows[0].n = 1;
+        metric.rows[1].value = None;
+    }
+    let html = render(&[one]).unwrap();
+    assert!(words(&html).contains("no other strength has a value"));
+    assert!(!html.contains("NaN") && !html.contains("inf "));
+
+    let mut odd = run("x");
+    for (i, row) in odd.scores.metrics[0].rows.iter_mut().enumerate() {
+        row.value = [Some(f64::NAN), Some(f64::INFINITY), None][i % 3];
+    }
+    odd.cells[0].scores.insert("chrf".to_owned(), f64::NAN);
+    odd.cells[1].scores.insert("chrf".to_owned(), f64::NEG_INFINITY);
+    let html = render(&[odd]).unwrap();
+    assert!(!words(&html).contains("NaN"));
+}
+
+#[test]
+fn several_runs_have_one_line_each_and_their_own_grids() {
+    let mut other = run("x");
+    other.title = "second".to_owned();
+    let html = render(&[run("x"), other]).unwrap();
+    assert!(html.contains("id=\"grid-0\"") && html.contains("id=\"grid-1\""));
+    assert!(words(&html).contains("2 runs side by side"));
+    assert!(html.contains("second, xx = x, strength 0.5: 25"));
+}
+
+#[test]
+fn pictures_are_put_in_or_named() {
+    let mut images = run("x");
+    images.record.kind = RunKind::Image;
+    let named = render(std::slice::from_ref(&images)).unwrap();
+    assert!(!skeleton(&named).contains(" img "));
+    assert!(words(&named).contains("axz, strength 0"));
+    let png = b"\x89PNG\r\n\x1a\n";
+    let inlined = render_with_pictures(&[images.clone()], |_, _| Some(png.to_vec())).unwrap();
+    // RFC 4648 of the eight bytes of a PNG's signature
+    assert!(inlined.contains("src=\"data:image/png;base64,iVBORw0KGgo=\""));
+    let refused = render_with_pictures(&[images], |_, _| Some(b"<svg>".to_vec())).unwrap();
+    assert!(!skeleton(&refused).contains(" img "));
+}
+
+#[test]
+fn commands_make_the_cell_again() {
+    let mut plain = run("x");
+    plain.record.settings = BTreeMap::from([
+        ("max_new_tokens".to_owned(), json!(32)),
+        ("chat".to_owned(), json!(true)),
+    ]);
+    for cell in &mut plain.cells {
+        cell.axes.clear();
+        cell.prompt = "it's dawn".to_owned();
+    }
+    let shown = words(&render(&[plain]).unwrap());
+    let wanted = r"lora-eval generate 'it'\''s dawn' --base basex --lora x=adapters/x:0.5 --seed 1 --max-new-tokens 32 --dtype f32x --device cpux";
+    assert!(shown.contains(wanted));
+    assert!(shown.contains("without a flag of its own: chat = true"));
+}
+
+#[test]
+fn what_cannot_be_reported_is_an_error() {
+    assert!(matches!(render(&[]), Err(ReportError::NoRun)));
+    let mut newer = run("x");
+    newer.record.format = 99;
+    let error = render(&[newer]).unwrap_err().to_string();
+    assert!(error.starts_with("runs/x: format `99`, expected `1`"), "{error}");
+}
+
+#[test]
+fn a_small_run_in_words() {
+    let mut small = run("");
+    for cell in &mut small.cells {
+        cell.axes.clear();
+        cell.adapters[0].name = "style".to_owned();
+    }
+    small.scores.metrics.truncate(1);
+    for row in &mut small.scores.metrics[0].rows {
+        row.axes.clear();
+    }
+    small.record.adapters[0].name = "style".to_owned();
+    small.record.axes.clear();
+    small.record.settings.clear();
+    small.missing.clear();
+    let shown = words(&render(&[small]).unwrap());
+    let lines: Vec<&str> = shown.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
