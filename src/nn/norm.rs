@@ -50,14 +50,19 @@ impl CustomOp2 for Fused {
         let mut y = vec![0.0; x.len()];
         let width = w.len().max(1);
         let rows = ROWS_A_TASK * width;
-        y.par_chunks_mut(rows).zip(x.par_chunks(rows)).for_each(|(y, x)| {
+        let some = |(y, x): (&mut [f32], &[f32])| {
             for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
                 let scale = inverse_rms(x, self.epsilon);
                 for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
                     *y = x * scale * w;
                 }
             }
-        });
+        };
+        if x.len() <= rows {
+            some((&mut y, x));
+        } else {
+            y.par_chunks_mut(rows).zip(x.par_chunks(rows)).for_each(some);
+        }
         Ok((CpuStorage::F32(y), x_layout.shape().clone()))
     }
 

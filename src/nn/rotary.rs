@@ -50,6 +50,9 @@ impl Angles {
     }
 }
 
+/// Fewer numbers than this are not worth a second thread.
+const ALONE: usize = 1 << 15;
+
 struct Rotate {
     inverse: bool,
 }
@@ -77,7 +80,7 @@ impl CustomOp3 for Rotate {
             (values(x, layout)?, values(cos, cos_layout)?, values(sin, sin_layout)?);
         let mut y = x.to_vec();
         let sign = if self.inverse { -1.0 } else { 1.0 };
-        y.par_chunks_mut((length * width).max(1)).enumerate().for_each(|(head, y)| {
+        let turn = |(head, y): (usize, &mut [f32])| {
             let row = head / heads * length * half;
             for (t, y) in y.chunks_exact_mut(width).enumerate() {
                 let at = row + t * half..row + (t + 1) * half;
@@ -89,7 +92,13 @@ impl CustomOp3 for Rotate {
                     (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
                 }
             }
-        });
+        };
+        let head = (length * width).max(1);
+        if x.len() <= ALONE {
+            y.chunks_mut(head).enumerate().for_each(turn);
+        } else {
+            y.par_chunks_mut(head).enumerate().for_each(turn);
+        }
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 

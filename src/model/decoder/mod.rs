@@ -88,6 +88,16 @@ impl Decoder {
         cache: &mut Cache,
         strengths: &Strengths,
     ) -> Result<Tensor> {
+        // on a thread of the pool, so that its many small products need not be handed over one by one
+        rayon::scope(|_| self.residual(tokens, cache, strengths))
+    }
+
+    fn residual(
+        &self,
+        tokens: &[Vec<u32>],
+        cache: &mut Cache,
+        strengths: &Strengths,
+    ) -> Result<Tensor> {
         let (rows, length) = (tokens.len(), tokens.first().map_or(0, Vec::len));
         let flat: Vec<u32> = tokens.iter().flatten().copied().collect();
         let ids = Tensor::from_vec(flat, (rows, length), &self.device)?;
@@ -115,7 +125,8 @@ impl Decoder {
 
     /// Logits of a residual stream from [`Decoder::hidden`], f32.
     pub fn logits(&self, hidden: &Tensor, strengths: &Strengths) -> Result<Tensor> {
-        let logits = self.head.forward(hidden, strengths)?.to_dtype(DType::F32)?;
+        let logits = rayon::scope(|_| self.head.forward(hidden, strengths))?;
+        let logits = logits.to_dtype(DType::F32)?;
         match self.config.logit_cap {
             None => Ok(logits),
             Some(cap) => (logits / f64::from(cap))?.tanh()? * f64::from(cap),

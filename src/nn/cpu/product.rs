@@ -51,7 +51,9 @@ impl<'a> Matrix<'a> {
 
 /// Up to this many rows of `x`, dot products are faster than packing panels of W.
 const FEW: usize = 24;
-/// Bytes of W that one task reads.
+/// Rows of W that are multiplied at once: three by four rows of `x` fill sixteen vector registers.
+const TOGETHER: usize = 3;
+/// Bytes of W that one task reads; a smaller W is not worth a second thread.
 const TASK: usize = 128 << 10;
 /// Rows of W in one panel of a large product.
 const PANEL: usize = 128;
@@ -92,13 +94,21 @@ fn transposed(x: &[f32], w: Matrix<'_>, m: usize, n: usize) -> Vec<f32> {
     let mut y = vec![0.0; n * m];
     let arch = Arch::new();
     if m <= FEW {
-        let rows = (TASK / w.row_bytes().max(1)).clamp(1, n.div_ceil(4).max(1));
-        y.par_chunks_mut(rows * m).enumerate().for_each_init(Vec::new, |scratch, (task, y)| {
-            for (i, y) in y.chunks_exact_mut(m).enumerate() {
-                let row = w.widen(task * rows + i, 1, scratch);
-                arch.dispatch(Dots { w: row, x, y });
+        let some = |scratch: &mut Vec<f32>, first: usize, y: &mut [f32]| {
+            for (i, y) in y.chunks_mut(TOGETHER * m).enumerate() {
+                let part = w.widen(first + i * TOGETHER, y.len() / m, scratch);
+                arch.dispatch(Dots { w: part, x, y, k: w.columns });
             }
-        });
+        };
+        if w.bytes.len() <= TASK {
+            some(&mut Vec::new(), 0, &mut y);
+            return y;
+        }
+        let rows = (TASK / w.row_bytes().max(1)).clamp(1, n.div_ceil(4).max(1));
+        let rows = rows.next_multiple_of(TOGETHER);
+        y.par_chunks_mut(rows * m)
+            .enumerate()
+            .for_each_init(Vec::new, |scratch, (task, y)| some(scratch, task * rows, y));
         return y;
     }
     let xt = linalg::transpose(x, m, w.columns);
@@ -135,11 +145,12 @@ pub fn product_backward(g: &[f32], w: Matrix<'_>) -> Vec<f32> {
     dx
 }
 
-/// Dot products of one row of W with every row of `x`.
+/// Dot products of some rows of W with every row of `x`: y is (rows of W, rows of x).
 struct Dots<'a> {
     w: &'a [f32],
     x: &'a [f32],
     y: &'a mut [f32],
+    k: usize,
 }
 
 impl WithSimd for Dots<'_> {
@@ -148,45 +159,62 @@ impl WithSimd for Dots<'_> {
     #[expect(clippy::inline_always, reason = "instructions of the target must be chosen inside")]
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let k = self.w.len();
-        let mut x = self.x;
-        let mut y = self.y;
-        while y.len() >= 8 {
-            let (now, rest) = y.split_at_mut(8);
-            dots::<S, 8>(simd, self.w, &x[..8 * k], now);
-            (x, y) = (&x[8 * k..], rest);
+        let Self { w, x, y, k } = self;
+        let m = x.len() / k;
+        if y.len() == TOGETHER * m {
+            let mut row = 0;
+            while row + 4 <= m {
+                dots::<S, TOGETHER, 4>(simd, w, &x[row * k..(row + 4) * k], (y, row, m));
+                row += 4;
+            }
+            for row in row..m {
+                dots::<S, TOGETHER, 1>(simd, w, &x[row * k..(row + 1) * k], (y, row, m));
+            }
+            return;
         }
-        if y.len() >= 4 {
-            let (now, rest) = y.split_at_mut(4);
-            dots::<S, 4>(simd, self.w, &x[..4 * k], now);
-            (x, y) = (&x[4 * k..], rest);
-        }
-        for (x, y) in x.chunks_exact(k).zip(y.chunks_exact_mut(1)) {
-            dots::<S, 1>(simd, self.w, x, y);
+        for (w, y) in w.chunks_exact(k).zip(y.chunks_exact_mut(m)) {
+            for (row, x) in x.chunks_exact(k).enumerate() {
+                dots::<S, 1, 1>(simd, w, x, (&mut *y, row, m));
+            }
         }
     }
 }
 
+/// R rows of W by M rows of x. Every sum is made in the same order whatever R and M are: one vector of
+/// partial sums along k, then their sum, then the rest.
 #[expect(clippy::inline_always, reason = "instructions of the target must be chosen inside")]
 #[inline(always)]
-fn dots<S: Simd, const M: usize>(simd: S, w: &[f32], x: &[f32], y: &mut [f32]) {
-    let k = w.len();
-    let (head, tail) = S::as_simd_f32s(w);
-    let rows: [&[f32]; M] = std::array::from_fn(|i| &x[i * k..(i + 1) * k]);
-    let heads: [&[S::f32s]; M] = std::array::from_fn(|i| &S::as_simd_f32s(rows[i]).0[..head.len()]);
-    let mut sums = [simd.splat_f32s(0.0); M];
-    for (j, w) in head.iter().enumerate() {
-        for (sum, x) in sums.iter_mut().zip(&heads) {
-            *sum = simd.mul_add_e_f32s(*w, x[j], *sum);
+fn dots<S: Simd, const R: usize, const M: usize>(
+    simd: S,
+    w: &[f32],
+    x: &[f32],
+    (y, first, m): (&mut [f32], usize, usize),
+) {
+    let k = w.len() / R;
+    let w: [&[f32]; R] = std::array::from_fn(|r| &w[r * k..(r + 1) * k]);
+    let x: [&[f32]; M] = std::array::from_fn(|i| &x[i * k..(i + 1) * k]);
+    let count = S::as_simd_f32s(w[0]).0.len();
+    let w_heads: [&[S::f32s]; R] = std::array::from_fn(|r| &S::as_simd_f32s(w[r]).0[..count]);
+    let x_heads: [&[S::f32s]; M] = std::array::from_fn(|i| &S::as_simd_f32s(x[i]).0[..count]);
+    let mut sums = [[simd.splat_f32s(0.0); M]; R];
+    for j in 0..count {
+        let w: [S::f32s; R] = std::array::from_fn(|r| w_heads[r][j]);
+        for (i, x) in x_heads.iter().enumerate() {
+            let x = x[j];
+            for (sums, w) in sums.iter_mut().zip(&w) {
+                sums[i] = simd.mul_add_e_f32s(*w, x, sums[i]);
+            }
         }
     }
-    let start = k - tail.len();
-    for ((y, sum), x) in y.iter_mut().zip(sums).zip(rows) {
-        let mut total = simd.reduce_sum_f32s(sum);
-        for (w, x) in tail.iter().zip(&x[start..]) {
-            total += w * x;
+    let start = k - S::as_simd_f32s(w[0]).1.len();
+    for (r, sums) in sums.iter().enumerate() {
+        for (i, sum) in sums.iter().enumerate() {
+            let mut total = simd.reduce_sum_f32s(*sum);
+            for (w, x) in w[r][start..].iter().zip(&x[i][start..]) {
+                total += w * x;
+            }
+            y[r * m + first + i] = total;
         }
-        *y = total;
     }
 }
 
