@@ -105,7 +105,7 @@ fn decoding(base: &Path, adapter: &Path) {
 
 /// Seconds for decoding; the prompts' pass is not counted.
 fn decode(decoder: &Decoder, strengths: &[f32]) -> f64 {
-    let prompt: Vec<u32> = (0..PROMPT as u32).map(|i| 7 + 13 * i).collect();
+    let prompt: Vec<u32> = (7..).step_by(13).take(PROMPT).collect();
     let rows: Vec<Row> = strengths
         .iter()
         .map(|strength| Row { prompt: prompt.clone(), strengths: vec![*strength] })

@@ -15,11 +15,14 @@ use tempfile::{NamedTempFile, TempDir};
 /// Temporary files and folders that are being written.
 static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Removes everything that was started and not committed: for a program that is told to stop.
+/// Removes everything that was started and not committed: for a program that is told to stop. From
+/// then on no other thread starts or commits anything: it waits until the program ends.
 pub fn remove_unfinished() {
-    for path in std::mem::take(&mut *unfinished()) {
+    let mut all = unfinished();
+    for path in std::mem::take(&mut *all) {
         let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
     }
+    std::mem::forget(all);
 }
 
 fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
@@ -31,9 +34,16 @@ fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 struct Listed(PathBuf);
 
 impl Listed {
-    fn new(path: &Path) -> Self {
-        unfinished().insert(path.to_owned());
-        Self(path.to_owned())
+    /// Makes something and lists it, as one step for [`remove_unfinished`].
+    fn made<T>(
+        make: impl FnOnce() -> io::Result<T>,
+        path: impl FnOnce(&T) -> &Path,
+    ) -> io::Result<(T, Self)> {
+        let mut all = unfinished();
+        let made = make()?;
+        let path = path(&made).to_owned();
+        all.insert(path.clone());
+        Ok((made, Self(path)))
     }
 }
 
@@ -65,8 +75,9 @@ impl AtomicFile {
             builder.permissions(fs::Permissions::from_mode(0o666)); // less the umask
         }
         // The kind alone: the message would name the temporary file.
-        let temporary = builder.tempfile_in(folder_of(path)).map_err(|e| plain(&e))?;
-        Ok(Self { _listed: Listed::new(temporary.path()), temporary, path: path.to_owned() })
+        let make = || builder.tempfile_in(folder_of(path)).map_err(|e| plain(&e));
+        let (temporary, listed) = Listed::made(make, NamedTempFile::path)?;
+        Ok(Self { _listed: listed, temporary, path: path.to_owned() })
     }
 
     /// The open file.
@@ -198,8 +209,9 @@ impl AtomicFolder {
             use std::os::unix::fs::PermissionsExt as _;
             builder.permissions(fs::Permissions::from_mode(0o777)); // less the umask
         }
-        let temporary = builder.tempdir_in(folder_of(path)).map_err(|e| plain(&e))?;
-        Ok(Self { _listed: Listed::new(temporary.path()), temporary, path: path.to_owned() })
+        let make = || builder.tempdir_in(folder_of(path)).map_err(|e| plain(&e));
+        let (temporary, listed) = Listed::made(make, TempDir::path)?;
+        Ok(Self { _listed: listed, temporary, path: path.to_owned() })
     }
 
     /// Where to write meanwhile.

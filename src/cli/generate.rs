@@ -107,7 +107,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         kind: "text",
         dtype: "",
     })?;
-    let mut backend = TextBackend::new(&model.loaded, &suite, None).unscored();
+    let mut backend = TextBackend::new(&model.loaded, &suite, &model.axes, None).unscored();
     for note in backend.check(&plan)? {
         output::warn(&note);
     }

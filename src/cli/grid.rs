@@ -128,7 +128,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
             let mut job = Job { global, args, suite: &suite, base, adapters, axes };
             let plan = job.plan(dtype)?;
             let rows = args.max_batch.map(usize::from);
-            let mut backend = TextBackend::new(&loaded, &suite, rows);
+            let mut backend = TextBackend::new(&loaded, &suite, &job.axes, rows);
             for note in backend.check(&plan)? {
                 output::warn(&note);
             }
@@ -315,10 +315,14 @@ impl Job<'_> {
         if self.args.out.join("run.json").is_file() {
             let run = Run::open(&self.args.out)?;
             if run.record().plan.sha256 == record.plan.sha256 {
-                let cells = run.cells()?.found;
-                let spent: f64 = cells.iter().map(|cell| cell.seconds).sum();
-                seconds = (!cells.is_empty()).then(|| spent / cells.len() as f64);
-                present = cells.into_iter().map(|cell| cell.cell).collect();
+                let scan = run.scan()?;
+                for damaged in &scan.damaged {
+                    output::warn(&format!("{damaged}; the cell will be made again"));
+                }
+                let cells = scan.present.iter().filter_map(|id| run.cell(id).ok().flatten());
+                let spent: f64 = cells.map(|cell| cell.seconds).sum();
+                seconds = (!scan.present.is_empty()).then(|| spent / scan.present.len() as f64);
+                present = scan.present;
             } else {
                 output::warn(&format!(
                     "{} holds another run: {}",

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use lora_eval::adapter::Adapter;
 use lora_eval::base::digest::{sha256, sha256_file};
+use lora_eval::base::hint::nearest;
 use lora_eval::base::terminal::printable;
 use lora_eval::grid::{Axis, Loaded};
 use lora_eval::hub;
@@ -59,6 +60,9 @@ impl LoraArgs {
             all.push(Named { name, path: reference.path.clone(), fixed, on_demand: false });
         }
         let Some(folder) = &self.lora_dir else { return Ok(all) };
+        if !folder.is_dir() {
+            bail!("--lora-dir {}: not a folder\nhint: name an existing folder", folder.display());
+        }
         let missing: Vec<&String> =
             in_prompts.iter().filter(|name| all.iter().all(|one| one.name != **name)).collect();
         if missing.is_empty() {
@@ -66,12 +70,19 @@ impl LoraArgs {
         }
         let known = adapters_in(folder)?;
         for name in missing {
-            if let Some(path) = known.get(name)
-                && all.iter().all(|one| one.name != *name)
-            {
-                let (name, path) = (name.clone(), path.clone());
-                all.push(Named { name, path, fixed: None, on_demand: true });
-            }
+            let Some(path) = known.get(name) else {
+                let near = nearest(name, known.keys().map(String::as_str));
+                let near = near.map(|near| format!("; did you mean `{}`?", printable(near)));
+                bail!(
+                    "a prompt names the adapter `{}`, which is neither given nor in {}{}\nhint: give it with `--lora {}=PATH` or put it into that folder",
+                    printable(name),
+                    folder.display(),
+                    near.unwrap_or_default(),
+                    printable(name)
+                );
+            };
+            let (name, path) = (name.clone(), path.clone());
+            all.push(Named { name, path, fixed: None, on_demand: true });
         }
         Ok(all)
     }

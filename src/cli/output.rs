@@ -8,9 +8,13 @@ use serde::Serialize;
 
 /// Prints a result as JSON. A closed pipe is not an error.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    let mut text = serde_json::to_string_pretty(value)?;
-    text.push('\n');
-    print(&text)
+    let text = serde_json::to_string_pretty(value)?;
+    // Only strings hold what is left of control characters: serde_json escapes those below a space.
+    let escaped = |c: char| match c {
+        '\u{7f}'..='\u{9f}' => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    print(&(text.chars().map(escaped).collect::<String>() + "\n"))
 }
 
 /// Prints text, without control characters that a file may have brought in. A closed pipe is not an

@@ -81,6 +81,14 @@ pub(super) enum PromptProblem {
         "its {tokens} tokens and {more} new ones are more than the context of {context}\nhint: shorten it, lower `max_new_tokens`, or set `long_prompts: truncate` to cut its beginning off"
     )]
     TooLong { tokens: usize, more: usize, context: usize },
+    #[error(
+        "token {token} of its text is outside the embedding of {known} tokens\nhint: the tokenizer's files belong to another model; fetch those of this base again"
+    )]
+    UnknownToken { token: u32, known: usize },
+    #[error(
+        "the logits of {who} are not numbers after {tokens} tokens\nhint: an adapter or the base holds NaN or infinite values (`lora-eval inspect` tells), or the strength is too large for the type that is computed in"
+    )]
+    NotFinite { who: String, tokens: usize },
     #[error("`max_new_tokens` is {more}, and the context has {context} tokens\nhint: lower it")]
     NoRoom { more: usize, context: usize },
 }

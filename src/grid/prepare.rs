@@ -2,7 +2,7 @@
 
 use super::error::PromptProblem;
 use super::text::Loaded;
-use crate::generate::{Sampling, Stopping};
+use crate::generate::{GenerateError, Sampling, Stopping};
 use crate::suite::{self, Input, LongPrompts};
 use crate::text::Message;
 
@@ -94,6 +94,10 @@ pub(super) fn prepare(
     };
     // a template writes the start token itself
     let mut tokens = loaded.tokenizer.encode(&text, !rendered)?;
+    if tokens.is_empty() {
+        return Err(GenerateError::EmptyPrompt.into());
+    }
+    tokens = known_tokens(loaded, tokens)?;
     let (context, more) = (loaded.decoder.config.context, settings.max_new_tokens);
     let room = context.saturating_sub(more);
     if room == 0 {
@@ -112,6 +116,15 @@ pub(super) fn prepare(
         stop: settings.stop.clone(),
     };
     Ok(Prepared { tokens, rendered: rendered.then_some(text), truncated, stopping })
+}
+
+/// Tokens that the embedding has.
+pub(super) fn known_tokens(loaded: &Loaded, tokens: Vec<u32>) -> Result<Vec<u32>, PromptProblem> {
+    let known = loaded.decoder.config.vocabulary;
+    match tokens.iter().find(|token| **token as usize >= known) {
+        Some(&token) => Err(PromptProblem::UnknownToken { token, known }),
+        None => Ok(tokens),
+    }
 }
 
 fn render(

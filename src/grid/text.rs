@@ -7,8 +7,8 @@ use candle_core::{DType, Device};
 
 use super::error::PromptProblem;
 use super::judge::{Judge, Judged};
-use super::prepare::{Prepared, prepare, refuse_image_settings, text_settings};
-use super::{Backend, GridError, Made, Plan, Unit};
+use super::prepare::{Prepared, known_tokens, prepare, refuse_image_settings, text_settings};
+use super::{Axis, Backend, GridError, Made, Plan, Unit};
 use crate::base::terminal::printable;
 use crate::generate::{
     Completion, Forced, GenerateError, Noise, Prefilled, Row, complete, prefill, teacher_forced,
@@ -16,7 +16,7 @@ use crate::generate::{
 use crate::model::Base;
 use crate::model::decoder::{Decoder, DecoderError};
 use crate::suite::Suite;
-use crate::text::{ChatError, ChatTemplate, Clock, TextError, TextTokenizer};
+use crate::text::{ChatError, ChatTemplate, Clock, TextTokenizer};
 
 /// A language model with its tokenizer.
 #[derive(Debug)]
@@ -57,6 +57,8 @@ type Finished = (Completion, Forced);
 pub struct TextBackend<'a> {
     loaded: &'a Loaded,
     suite: &'a Suite,
+    /// Names of the adapters, as the rows' strengths count them.
+    adapters: Vec<String>,
     /// Most rows of a batch.
     rows: Option<usize>,
     /// Whether texts are scored.
@@ -74,8 +76,21 @@ struct Last {
 
 impl<'a> TextBackend<'a> {
     /// A backend for the units of a suite. `rows` bounds a batch; `None` for all strengths at once.
-    pub fn new(loaded: &'a Loaded, suite: &'a Suite, rows: Option<usize>) -> Self {
-        Self { loaded, suite, rows: rows.map(|rows| rows.max(2)), scored: true, last: None }
+    pub fn new(
+        loaded: &'a Loaded,
+        suite: &'a Suite,
+        adapters: &[Axis],
+        rows: Option<usize>,
+    ) -> Self {
+        let adapters = adapters.iter().map(|adapter| adapter.name.clone()).collect();
+        Self {
+            loaded,
+            suite,
+            adapters,
+            rows: rows.map(|rows| rows.max(2)),
+            scored: true,
+            last: None,
+        }
     }
 
     /// The same without scores, which take a pass of their own.
@@ -91,6 +106,7 @@ impl<'a> TextBackend<'a> {
         let mut seen = None;
         for unit in &plan.units {
             let prepared = self.prepare(unit)?;
+            self.target(unit, &prepared)?;
             if prepared.truncated > 0 && seen != Some(unit.prompt) {
                 seen = Some(unit.prompt);
                 let id = printable(&self.suite.prompts[unit.prompt].id);
@@ -109,6 +125,21 @@ impl<'a> TextBackend<'a> {
             .map_err(|problem| self.about(unit, &problem))
     }
 
+    /// Tokens of the first reference, as many as fit the context.
+    fn target(&self, unit: &Unit, prepared: &Prepared) -> Result<Option<Vec<u32>>, GridError> {
+        let references = &self.suite.prompts[unit.prompt].references;
+        let Some(reference) = references.first() else { return Ok(None) };
+        let mut tokens = self
+            .loaded
+            .tokenizer
+            .encode(reference, false)
+            .map_err(PromptProblem::from)
+            .and_then(|tokens| known_tokens(self.loaded, tokens))
+            .map_err(|problem| self.about(unit, &problem))?;
+        tokens.truncate(self.loaded.decoder.config.context - prepared.tokens.len());
+        Ok(Some(tokens))
+    }
+
     fn about(&self, unit: &Unit, problem: &PromptProblem) -> GridError {
         let prompt = &self.suite.prompts[unit.prompt];
         GridError::Prompt {
@@ -121,6 +152,30 @@ impl<'a> TextBackend<'a> {
 
     /// Texts and forced scores of some rows; the first is the base's.
     fn batch(
+        &mut self,
+        unit: &Unit,
+        prepared: &Prepared,
+        rows: &[Row],
+        target: Option<&[u32]>,
+    ) -> Result<(Vec<Completion>, Vec<Forced>), PromptProblem> {
+        self.try_batch(unit, prepared, rows, target).map_err(|error| match error {
+            GenerateError::NotFinite { row, tokens } => {
+                PromptProblem::NotFinite { who: self.who(&rows[row]), tokens }
+            }
+            other => other.into(),
+        })
+    }
+
+    /// `style at strength 1`
+    fn who(&self, row: &Row) -> String {
+        let acting = self.adapters.iter().zip(&row.strengths).filter(|(_, s)| **s != 0.0);
+        let acting: Vec<String> = acting
+            .map(|(name, strength)| format!("`{}` at strength {strength}", printable(name)))
+            .collect();
+        if acting.is_empty() { "the base itself".to_owned() } else { acting.join(" with ") }
+    }
+
+    fn try_batch(
         &mut self,
         unit: &Unit,
         prepared: &Prepared,
@@ -163,7 +218,7 @@ impl<'a> TextBackend<'a> {
         prepared: &Prepared,
         rows: &[Row],
         target: Option<&[u32]>,
-    ) -> Result<(Vec<Finished>, Option<usize>), GenerateError> {
+    ) -> Result<(Vec<Finished>, Option<usize>), PromptProblem> {
         loop {
             let limit = self.rows.unwrap_or(rows.len()).min(rows.len()).max(2);
             match self.parts(unit, prepared, rows, target, limit) {
@@ -187,7 +242,7 @@ impl<'a> TextBackend<'a> {
         rows: &[Row],
         target: Option<&[u32]>,
         limit: usize,
-    ) -> Result<Vec<Finished>, GenerateError> {
+    ) -> Result<Vec<Finished>, PromptProblem> {
         if rows.len() <= limit {
             let (texts, forced) = self.batch(unit, prepared, rows, target)?;
             return Ok(texts.into_iter().zip(forced).collect());
@@ -205,7 +260,7 @@ impl<'a> TextBackend<'a> {
 }
 
 /// CUDA says so in words only.
-fn out_of_memory(error: &GenerateError) -> bool {
+fn out_of_memory(error: &PromptProblem) -> bool {
     let text = error.to_string().to_lowercase();
     text.contains("out of memory") || text.contains("out_of_memory")
 }
@@ -228,18 +283,9 @@ impl Backend for TextBackend<'_> {
             })
             .collect();
         let references = &self.suite.prompts[unit.prompt].references;
-        let target = match references.first() {
-            None => None,
-            Some(reference) => {
-                let tokens = self.loaded.tokenizer.encode(reference, false);
-                let tokens = tokens.map_err(|e: TextError| self.about(unit, &e.into()))?;
-                // what does not fit the context is not scored
-                let room = self.loaded.decoder.config.context - prepared.tokens.len();
-                Some(tokens[..tokens.len().min(room)].to_vec())
-            }
-        };
+        let target = self.target(unit, &prepared)?;
         let made = self.batches(unit, &prepared, &rows, target.as_deref());
-        let (made, batch) = made.map_err(|e| self.about(unit, &e.into()))?;
+        let (made, batch) = made.map_err(|e| self.about(unit, &e))?;
         let mut judge = Judge::new(references);
         let mut cells = Vec::new();
         for (completion, forced) in made {

@@ -10,12 +10,14 @@ use super::text;
 use crate::run::{Cell, RunKind, RunRecord};
 
 /// Settings of a text that have a flag of their name.
-const TEXT_FLAGS: &[&str] = &["max_new_tokens", "temperature", "top_p"];
+const TEXT_FLAGS: &[&str] =
+    &["max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "system"];
 /// Settings of a picture that have a flag of their name.
 const IMAGE_FLAGS: &[&str] =
     &["steps", "guidance", "sampler", "width", "height", "negative", "clip_skip", "rng"];
-/// Settings of a prompt that have none.
-const NO_FLAG: &[&str] = &["chat"];
+/// Settings of a text that are flags of another form.
+const TEXT_SWITCHES: &[(&str, &str, &str)] =
+    &[("chat", "true", "--chat"), ("long_prompts", "truncate", "--truncate")];
 
 /// A command for a POSIX shell, and the settings that it cannot express.
 #[derive(Debug, PartialEq)]
@@ -55,7 +57,18 @@ pub fn command(record: &RunRecord, cell: &Cell, prompt: Option<&Value>) -> Comma
             RunKind::Text => TEXT_FLAGS,
             RunKind::Image => IMAGE_FLAGS,
         };
-        if !flags.contains(&name) {
+        let value_text = text::value(value);
+        let of_text = record.kind == RunKind::Text;
+        let switch = TEXT_SWITCHES.iter().find(|(known, ..)| of_text && *known == name);
+        if let Some((_, on, flag)) = switch {
+            words.extend((value_text == *on).then(|| (*flag).to_owned()));
+        } else if of_text && name == "stop" {
+            for stop in value.as_array().into_iter().flatten().filter_map(Value::as_str) {
+                option(&mut words, "--stop", stop);
+            }
+        } else if name == "adapter" {
+            // its strengths are those of the cell
+        } else if !flags.contains(&name) {
             without_flag.push(format!("{name} = {}", text::value(value)));
         } else if !value.is_null() {
             option(&mut words, &format!("--{}", name.replace('_', "-")), &text::value(value));
@@ -69,7 +82,11 @@ pub fn command(record: &RunRecord, cell: &Cell, prompt: Option<&Value>) -> Comma
     if cell.prompt.starts_with('-') {
         words.extend(["--".to_owned(), cell.prompt.clone()]);
     }
-    let line = words.iter().map(|word| quoted(word)).collect::<Option<Vec<_>>>();
+    let mut line = words.iter().map(|word| quoted(word)).collect::<Option<Vec<_>>>();
+    if prompt.is_some_and(|prompt| prompt["messages"].is_array()) {
+        // what the template made of them is no prompt: it has its special tokens already
+        line = Some(vec!["# a conversation: only its suite makes this cell again".to_owned()]);
+    }
     Command { line: line.map(|words| words.join(" ")), without_flag }
 }
 
@@ -81,11 +98,8 @@ fn settings<'a>(
 ) -> BTreeMap<&'a str, &'a Value> {
     let mut settings: BTreeMap<&str, &Value> =
         record.settings.iter().map(|(name, value)| (name.as_str(), value)).collect();
-    for name in [TEXT_FLAGS, IMAGE_FLAGS, NO_FLAG].concat() {
-        if let Some(value) = prompt.and_then(|prompt| prompt.get(name)) {
-            settings.insert(name, value);
-        }
-    }
+    let own = prompt.and_then(|prompt| prompt["settings"].as_object());
+    settings.extend(own.into_iter().flatten().map(|(name, value)| (name.as_str(), value)));
     settings.extend(cell.axes.iter().map(|(name, value)| (name.as_str(), value)));
     settings
 }

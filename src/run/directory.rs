@@ -37,6 +37,20 @@ pub enum Start {
     Resumed(Scan),
 }
 
+/// Something in a folder that no run has made before it had its `run.json`. Hidden files (locks, what
+/// a kill has left, a version control's) say nothing.
+fn foreign(path: &Path) -> Option<String> {
+    let mut names: Vec<String> = fs::read_dir(path)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .filter(|name| {
+            !name.starts_with('.') && !["cells", "outputs", RUN].contains(&name.as_str())
+        })
+        .collect();
+    names.sort();
+    names.into_iter().next()
+}
+
 impl Run {
     /// Starts the run `record` at `path`, or resumes the one that is there if it has the same plan. Of
     /// several processes that do this at once, one is [`Start::Fresh`] and all get the same record.
@@ -44,8 +58,7 @@ impl Run {
         let json = path.join(RUN);
         let text = encode(&json, record)?;
         // In this order: who sees another's report sees its `run.json` too.
-        let foreign = ["scores.json", "report.html"];
-        let foreign = foreign.into_iter().find(|name| path.join(name).exists());
+        let foreign = foreign(path);
         if !json.exists() {
             if let Some(name) = foreign {
                 return Err(RunError::Foreign { path: path.to_owned(), name });

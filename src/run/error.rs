@@ -31,12 +31,12 @@ pub enum RunError {
         path: PathBuf,
     },
     /// A folder that belongs to something else.
-    #[error("{}: holds `{name}` but no `run.json`, and a run would replace it\nhint: give another `--out`, or move `{name}` away", path.display())]
+    #[error("{}: holds `{}` but no `run.json`, so it is no run\nhint: give another `--out`: a new folder, or one that a run made", path.display(), printable(name))]
     Foreign {
         /// The folder.
         path: PathBuf,
         /// What it holds.
-        name: &'static str,
+        name: String,
     },
     /// A file that is torn, changed or not what its name says.
     #[error("{}: damaged: {}\nhint: {hint}", path.display(), printable(problem))]

@@ -85,6 +85,11 @@ impl Gguf {
         self.bytes.get(tensor.range.clone()).unwrap_or_default()
     }
 
+    /// Has the disk read ahead: all of the file will be used soon.
+    pub fn will_need(&self) {
+        self.bytes.will_need();
+    }
+
     /// SHA-256 of the whole file, computed in pieces on all threads (see [`digest::sha256_tree`]).
     pub fn sha256_tree(&self) -> String {
         digest::sha256_tree(&self.bytes)

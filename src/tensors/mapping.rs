@@ -32,6 +32,17 @@ impl Bytes {
     }
 }
 
+impl Bytes {
+    /// Tells the system that all of it will be read soon, so that a disk is read ahead of the use.
+    pub(super) fn will_need(&self) {
+        #[cfg(unix)]
+        if let Self::Mapped(map) = self {
+            // only a hint; what cannot be read ahead is read when it is used
+            let _ = map.advise(memmap2::Advice::WillNeed);
+        }
+    }
+}
+
 impl std::ops::Deref for Bytes {
     type Target = [u8];
 

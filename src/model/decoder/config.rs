@@ -5,9 +5,8 @@
 
 use serde_json::Value;
 
-use super::error::DecoderError;
+use super::error::ConfigError;
 use super::rope::Rope;
-use crate::base::hint::nearest;
 use crate::nn::gated::Activation;
 
 /// The switches of a decoder.
@@ -75,21 +74,23 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn count(&self, key: &'static str) -> Result<Option<usize>, DecoderError> {
+    fn count(&self, key: &'static str) -> Result<Option<usize>, ConfigError> {
         let value = &self.config[key];
         if value.is_null() {
             return Ok(None);
         }
         let count = value.as_u64().and_then(|n| usize::try_from(n).ok());
         let count = count.filter(|n| (1..=MOST).contains(n));
-        count.map(Some).ok_or_else(|| DecoderError::key(key, value, "a whole number above 0"))
+        count
+            .map(Some)
+            .ok_or_else(|| ConfigError::key(key, value, "a whole number from 1 to 16777216"))
     }
 
-    fn needed(&self, key: &'static str) -> Result<usize, DecoderError> {
-        self.count(key)?.ok_or(DecoderError::MissingKey { key })
+    fn needed(&self, key: &'static str) -> Result<usize, ConfigError> {
+        self.count(key)?.ok_or(ConfigError::MissingKey { key })
     }
 
-    fn number(&self, key: &'static str) -> Result<Option<f64>, DecoderError> {
+    fn number(&self, key: &'static str) -> Result<Option<f64>, ConfigError> {
         let value = &self.config[key];
         if value.is_null() {
             return Ok(None);
@@ -98,21 +99,25 @@ impl Reader<'_> {
             .as_f64()
             .filter(|number| number.is_finite() && *number > 0.0)
             .map(Some)
-            .ok_or_else(|| DecoderError::key(key, value, "a number above 0"))
+            .ok_or_else(|| ConfigError::key(key, value, "a number above 0"))
     }
 
-    fn flag(&self, key: &'static str, default: bool) -> bool {
-        self.config[key].as_bool().unwrap_or(default)
+    fn flag(&self, key: &'static str, default: bool) -> Result<bool, ConfigError> {
+        match &self.config[key] {
+            Value::Null => Ok(default),
+            value => {
+                value.as_bool().ok_or_else(|| ConfigError::key(key, value, "`true` or `false`"))
+            }
+        }
     }
 }
 
 impl Config {
     /// Reads a configuration of transformers, of version 4 or 5.
-    pub fn read(config: &Value) -> Result<Self, DecoderError> {
+    pub fn read(config: &Value) -> Result<Self, ConfigError> {
         let model_type = config["model_type"].as_str().unwrap_or_default().to_owned();
         if !KNOWN.contains(&model_type.as_str()) {
-            let near = nearest(&model_type, KNOWN);
-            return Err(DecoderError::unknown(&model_type, near));
+            return Err(ConfigError::unknown(&config["model_type"]));
         }
         let family = model_type.as_str();
         let gemma = family.starts_with("gemma");
@@ -132,7 +137,7 @@ impl Config {
             _ => hidden / heads.max(1),
         });
         if groups == 0 || heads % groups != 0 || head == 0 {
-            return Err(DecoderError::Heads { heads, groups, head });
+            return Err(ConfigError::Heads { heads, groups, head });
         }
         let scalar = match read.number("query_pre_attn_scalar")? {
             Some(scalar) if gemma23 => scalar,
@@ -166,7 +171,7 @@ impl Config {
             sandwich: gemma23,
             embedding_scale: gemma.then(|| as_f32((hidden as f64).sqrt())),
             activation: activation(config, gemma)?,
-            tied: read.flag("tie_word_embeddings", gemma || family == "smollm3"),
+            tied: read.flag("tie_word_embeddings", gemma || family == "smollm3")?,
             layers: (0..layers)
                 .map(|index| layer(&read, family, index, ropes.len()))
                 .collect::<Result<_, _>>()?,
@@ -186,16 +191,17 @@ fn as_f32(value: f64) -> f32 {
     value as f32
 }
 
-fn activation(config: &Value, gemma: bool) -> Result<Activation, DecoderError> {
+fn activation(config: &Value, gemma: bool) -> Result<Activation, ConfigError> {
     let key = if gemma { "hidden_activation" } else { "hidden_act" };
     let value = &config[key];
     // Gemma 1 was published with `hidden_act: gelu` and is computed with the tanh form
     let default = if gemma { "gelu_pytorch_tanh" } else { "silu" };
-    match value.as_str().unwrap_or(default) {
+    let name = if value.is_null() { Some(default) } else { value.as_str() };
+    match name.unwrap_or_default() {
         "silu" | "swish" => Ok(Activation::Silu),
         "gelu" => Ok(Activation::Gelu),
         "gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" => Ok(Activation::GeluTanh),
-        _ => Err(DecoderError::key(key, value, "`silu`, `gelu` or `gelu_pytorch_tanh`")),
+        _ => Err(ConfigError::key(key, value, "`silu`, `gelu` or `gelu_pytorch_tanh`")),
     }
 }
 
@@ -205,7 +211,7 @@ fn layer(
     family: &str,
     index: usize,
     ropes: usize,
-) -> Result<Layer, DecoderError> {
+) -> Result<Layer, ConfigError> {
     let window = read.count("sliding_window")?;
     let named = read.config["layer_types"][index].as_str();
     let slides = match (named, family) {
@@ -214,12 +220,16 @@ fn layer(
         (Some(_), _) => {
             let value = &read.config["layer_types"][index];
             let expected = "`full_attention` or `sliding_attention`";
-            return Err(DecoderError::key("layer_types", value, expected));
+            return Err(ConfigError::key("layer_types", value, expected));
         }
         (None, "mistral" | "phi3") => window.is_some(),
         (None, "qwen2" | "qwen3" | "smollm3") => {
-            let first = read.config["max_window_layers"].as_u64().unwrap_or(28);
-            read.flag("use_sliding_window", false) && index as u64 >= first
+            let first = match &read.config["max_window_layers"] {
+                Value::Null => 28,
+                zero if zero.as_u64() == Some(0) => 0,
+                _ => read.needed("max_window_layers")?,
+            };
+            read.flag("use_sliding_window", false)? && index >= first
         }
         (None, "gemma2") => index.is_multiple_of(2),
         (None, "gemma3_text") => {

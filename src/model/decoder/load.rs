@@ -8,7 +8,7 @@ use super::{Decoder, DecoderError};
 use crate::adapter::Component;
 use crate::model::{Base, Shape};
 use crate::nn::{Embedding, Linear, RmsNorm, Weight};
-use crate::tensors::{self, Float};
+use crate::tensors::{self, Float, TensorError};
 
 impl Decoder {
     /// Builds the language model of a base.
@@ -31,7 +31,15 @@ impl Decoder {
             };
             return Err(DecoderError::not_a_decoder(&base.path, problem.to_owned(), hint));
         };
-        let config = Config::read(config)?;
+        let config = Config::read(config).map_err(|source| {
+            let file = if base.gguf.is_some() { None } else { Some("config.json") };
+            let path = file.map_or_else(|| base.path.clone(), |file| base.path.join(file));
+            DecoderError::Config { path, source }
+        })?;
+        base.files.iter().for_each(|file| file.file.will_need());
+        if let Some(model) = &base.gguf {
+            model.file.will_need();
+        }
         let mut source =
             Source { base, prefix: prefix(base), stored: dtype, dtype: DType::F32, device };
         if !device.is_cpu() {
@@ -105,6 +113,10 @@ impl Source<'_> {
         DecoderError::MissingTensor { path: self.base.path.clone(), name: name.to_owned() }
     }
 
+    fn at(&self, source: TensorError) -> DecoderError {
+        DecoderError::At { path: self.base.path.clone(), source }
+    }
+
     fn check(&self, name: &str, found: &[usize], expected: &[usize]) -> Result<(), DecoderError> {
         if found == expected {
             return Ok(());
@@ -125,7 +137,7 @@ impl Source<'_> {
             return weight.ok_or_else(|| self.missing(name));
         }
         let tensor = self.find(name).ok_or_else(|| self.missing(name))?;
-        tensor.float(name)?;
+        tensor.float(name).map_err(|source| self.at(source))?;
         self.check(name, tensor.shape(), &[out, inputs])?;
         Ok(Weight::load(&tensor, (self.stored, self.dtype), self.device)?)
     }
@@ -135,11 +147,14 @@ impl Source<'_> {
     }
 
     fn vector(&self, name: &str, length: usize) -> Result<Tensor, DecoderError> {
-        let values = match &self.base.gguf {
-            Some(model) => model.vector(name)?.ok_or_else(|| self.missing(name))?,
-            None => self.find(name).ok_or_else(|| self.missing(name))?.to_f32(name)?,
+        let values = if let Some(model) = &self.base.gguf {
+            self.check(name, model.shape(name).unwrap_or(&[]), &[length])?;
+            model.vector(name)?.ok_or_else(|| self.missing(name))?
+        } else {
+            let tensor = self.find(name).ok_or_else(|| self.missing(name))?;
+            self.check(name, tensor.shape(), &[length])?;
+            tensor.to_f32(name).map_err(|source| self.at(source))?
         };
-        self.check(name, &[values.len()], &[length])?;
         Ok(Tensor::from_vec(values, length, self.device)?)
     }
 

@@ -18,7 +18,7 @@ mod rope;
 pub use attach::Attached;
 pub use cache::Cache;
 pub use config::{Config, KNOWN, Layer};
-pub use error::DecoderError;
+pub use error::{ConfigError, DecoderError};
 
 use candle_core::{DType, Device, IndexOp as _, Result, Tensor};
 

@@ -7,7 +7,7 @@
 use candle_core::Device;
 use serde_json::Value;
 
-use super::error::DecoderError;
+use super::error::ConfigError;
 use crate::nn::rotary::Angles;
 
 /// One rotary embedding of a model.
@@ -41,18 +41,18 @@ struct Keys<'a> {
 }
 
 impl Keys<'_> {
-    fn number(&self, key: &'static str) -> Result<Option<f64>, DecoderError> {
+    fn number(&self, key: &'static str) -> Result<Option<f64>, ConfigError> {
         match &self.rope[key] {
             Value::Null => Ok(None),
             value => match value.as_f64().filter(|number| number.is_finite()) {
                 Some(number) => Ok(Some(number)),
-                None => Err(DecoderError::key(key, value, "a number")),
+                None => Err(ConfigError::key(key, value, "a number")),
             },
         }
     }
 
-    fn needed(&self, key: &'static str) -> Result<f64, DecoderError> {
-        self.number(key)?.filter(|n| *n > 0.0).ok_or(DecoderError::MissingKey { key })
+    fn needed(&self, key: &'static str) -> Result<f64, ConfigError> {
+        above_zero(self.rope, key)?.ok_or(ConfigError::MissingKey { key })
     }
 
     fn context(&self) -> f64 {
@@ -60,11 +60,24 @@ impl Keys<'_> {
     }
 
     /// The length the model was trained for: Phi-3's place for it wins.
-    fn original(&self) -> Result<f64, DecoderError> {
+    fn original(&self) -> Result<f64, ConfigError> {
         const KEY: &str = "original_max_position_embeddings";
         let outer = self.config[KEY].as_f64();
         Ok(outer.or(self.number(KEY)?).filter(|n| *n >= 1.0).unwrap_or_else(|| self.context()))
     }
+}
+
+/// A number above 0, if the key is there.
+fn above_zero(of: &Value, key: &'static str) -> Result<Option<f64>, ConfigError> {
+    let value = &of[key];
+    if value.is_null() {
+        return Ok(None);
+    }
+    value
+        .as_f64()
+        .filter(|number| number.is_finite() && *number > 0.0)
+        .map(Some)
+        .ok_or_else(|| ConfigError::key(key, value, "a number above 0"))
 }
 
 impl Rope {
@@ -74,19 +87,22 @@ impl Rope {
         config: &Value,
         family: &str,
         head: usize,
-    ) -> Result<Vec<Self>, DecoderError> {
+    ) -> Result<Vec<Self>, ConfigError> {
         let parameters = &config["rope_parameters"];
         let scaling = if parameters.is_object() { parameters } else { &config["rope_scaling"] };
+        if !scaling.is_object() && !scaling.is_null() {
+            return Err(ConfigError::key("rope_scaling", scaling, "a mapping"));
+        }
         let default = match family {
             "gemma3_text" => 1_000_000.0,
             "smollm3" => 2_000_000.0,
             _ => 10_000.0,
         };
-        let theta = config["rope_theta"].as_f64().unwrap_or(default);
+        let theta = above_zero(config, "rope_theta")?.unwrap_or(default);
         if family == "gemma3_text" {
             let nested = scaling["full_attention"].is_object();
             let full = if nested { &scaling["full_attention"] } else { scaling };
-            let local = config["rope_local_base_freq"].as_f64().unwrap_or(10_000.0);
+            let local = above_zero(config, "rope_local_base_freq")?.unwrap_or(10_000.0);
             let sliding = if nested { &scaling["sliding_attention"] } else { &Value::Null };
             return Ok(vec![
                 Self::one(config, full, theta, head)?,
@@ -99,11 +115,11 @@ impl Rope {
         Ok(vec![Self::one(config, rope, theta, head)?])
     }
 
-    fn one(config: &Value, rope: &Value, theta: f64, head: usize) -> Result<Self, DecoderError> {
-        let theta = rope["rope_theta"].as_f64().unwrap_or(theta);
+    fn one(config: &Value, rope: &Value, theta: f64, head: usize) -> Result<Self, ConfigError> {
+        const PARTIAL: &str = "partial_rotary_factor";
+        let theta = above_zero(rope, "rope_theta")?.unwrap_or(theta);
         let keys = Keys { config, rope, theta };
-        let partial = rope["partial_rotary_factor"].as_f64();
-        let partial = partial.or(config["partial_rotary_factor"].as_f64()).unwrap_or(1.0);
+        let partial = above_zero(rope, PARTIAL)?.or(above_zero(config, PARTIAL)?).unwrap_or(1.0);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -136,7 +152,7 @@ impl Rope {
                 let value =
                     if rope["rope_type"].is_null() { &rope["type"] } else { &rope["rope_type"] };
                 let expected = "default, linear, dynamic, llama3, yarn or longrope";
-                return Err(DecoderError::key("rope_type", value, expected));
+                return Err(ConfigError::key("rope_type", value, expected));
             }
         }
         Ok(made)
@@ -203,7 +219,7 @@ fn frequencies(theta: f64, width: usize) -> Vec<f32> {
     (0..width / 2).map(|i| 1.0 / as_f32(theta).powf((2 * i) as f32 / width as f32)).collect()
 }
 
-fn llama3(keys: &Keys<'_>, plain: &[f32]) -> Result<Vec<f32>, DecoderError> {
+fn llama3(keys: &Keys<'_>, plain: &[f32]) -> Result<Vec<f32>, ConfigError> {
     let factor = keys.needed("factor")?;
     let (low, high) = (keys.needed("low_freq_factor")?, keys.needed("high_freq_factor")?);
     let original = keys.original()?;
@@ -223,7 +239,7 @@ fn llama3(keys: &Keys<'_>, plain: &[f32]) -> Result<Vec<f32>, DecoderError> {
     Ok(plain.iter().map(stretch).collect())
 }
 
-fn yarn(keys: &Keys<'_>, width: usize) -> Result<(Vec<f32>, f32), DecoderError> {
+fn yarn(keys: &Keys<'_>, width: usize) -> Result<(Vec<f32>, f32), ConfigError> {
     let factor = keys.needed("factor")?;
     let fast = keys.number("beta_fast")?.unwrap_or(32.0);
     let slow = keys.number("beta_slow")?.unwrap_or(1.0);
@@ -258,15 +274,15 @@ fn yarn(keys: &Keys<'_>, width: usize) -> Result<(Vec<f32>, f32), DecoderError> 
     Ok((made.collect(), as_f32(attention)))
 }
 
-fn long(keys: &Keys<'_>, mut made: Rope) -> Result<Rope, DecoderError> {
+fn long(keys: &Keys<'_>, mut made: Rope) -> Result<Rope, ConfigError> {
     let original = keys.original()?;
-    let factors = |key: &'static str| -> Result<Vec<f32>, DecoderError> {
+    let factors = |key: &'static str| -> Result<Vec<f32>, ConfigError> {
         let value = &keys.rope[key];
         let numbers: Option<Vec<f32>> =
             value.as_array().map(|all| all.iter().filter_map(Value::as_f64).map(as_f32).collect());
         numbers
             .filter(|numbers| numbers.len() == made.width / 2)
-            .ok_or_else(|| DecoderError::key(key, value, "one number for each pair of features"))
+            .ok_or_else(|| ConfigError::key(key, value, "one number for each pair of features"))
     };
     let stretched = |factors: Vec<f32>| -> Vec<f32> {
         let pairs = made.width as f32;
