@@ -110,7 +110,7 @@ fn decode(decoder: &Decoder, strengths: &[f32]) -> f64 {
         .iter()
         .map(|strength| Row { prompt: prompt.clone(), strengths: vec![*strength] })
         .collect();
-    let prefilled = prefill(decoder, &rows, NEW_TOKENS).unwrap();
+    let prefilled = prefill(decoder, &rows).unwrap();
     let noise = vec![Noise::new(1, &prompt); rows.len()];
     let stopping = Stopping { max_new_tokens: NEW_TOKENS, ..Stopping::default() };
     let start = Instant::now();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use lora_eval::adapter::Adapter;
-use lora_eval::generate::{Noise, Row, Sampling, Stopping, complete, prefill};
+use lora_eval::generate::{Noise, Row, Sampling, Stopping, complete, prefill, teacher_forced};
 use lora_eval::model::Base;
 use lora_eval::model::decoder::{Decoder, Want};
 use lora_eval::nn::Strengths;
@@ -83,7 +83,7 @@ impl Case {
         let mut largest = 0.0f64;
         for (p, prompt) in self.prompts().iter().enumerate() {
             let strengths = self.strengths();
-            let mut cache = decoder.cache(vec![0; strengths.len()], 0);
+            let mut cache = decoder.cache(vec![0; strengths.len()], false);
             let tokens = vec![prompt.clone(); strengths.len()];
             let count = strengths.len();
             let logits = decoder
@@ -109,7 +109,7 @@ impl Case {
             }
         }
         let count = usize::try_from(self.about["new_tokens"].as_u64().unwrap()).unwrap();
-        let prefilled = prefill(decoder, &rows, count).unwrap();
+        let prefilled = prefill(decoder, &rows).unwrap();
         let noise = vec![Noise::new(0, &[]); rows.len()];
         let stopping = Stopping { max_new_tokens: count, ..Stopping::default() };
         let done =
@@ -156,7 +156,7 @@ fn quantised_products_stay_near_the_decoded_weights() {
         let prompt = case.prompts().remove(2);
         let logits = |decoder: &Decoder| {
             let strengths = Strengths::new(vec![vec![0.0], vec![1.0]]);
-            let mut cache = decoder.cache(vec![0; 2], 0);
+            let mut cache = decoder.cache(vec![0; 2], false);
             let tokens = vec![prompt.clone(); 2];
             let logits = decoder.forward(&tokens, &mut cache, &strengths, Want::All).unwrap();
             logits.flatten_all().unwrap().to_vec1::<f32>().unwrap()
@@ -182,7 +182,7 @@ fn rows_share_nothing_and_a_prefill_serves_every_seed() {
     let stopping = Stopping { max_new_tokens: 24, ..Stopping::default() };
     let sampling = Sampling { temperature: 0.8, top_p: 0.95, ..Sampling::default() };
     let texts = |rows: &[Row], seeds: &[u64]| -> Vec<Vec<Vec<u32>>> {
-        let prefilled = prefill(&decoder, rows, 24).unwrap();
+        let prefilled = prefill(&decoder, rows).unwrap();
         seeds
             .iter()
             .map(|seed| {
@@ -203,4 +203,53 @@ fn rows_share_nothing_and_a_prefill_serves_every_seed() {
     }
     assert_ne!(together[0][0], together[0][2]);
     assert_ne!(together[0][0], together[1][0]);
+}
+
+/// Negative log-likelihood, divergence from row 0 and agreement with it, from the peer's logits by
+/// the definitions in f64.
+#[test]
+fn forced_scores_are_those_of_the_peers_logits() {
+    for name in ["llama", "gemma2", "qwen3", "adapter-two"] {
+        let case = Case::open(name);
+        let decoder = case.decoder();
+        let p = 2;
+        let prompt = case.prompts().remove(p);
+        let (start, target) = prompt.split_at(4);
+        let strengths = case.strengths();
+        let rows: Vec<Row> = strengths
+            .iter()
+            .map(|strengths| Row { prompt: start.to_vec(), strengths: strengths.clone() })
+            .collect();
+        let prefilled = prefill(&decoder, &rows).unwrap();
+        let forced = teacher_forced(&decoder, &prefilled, target).unwrap();
+        // log-probabilities of the peer before each token of the target
+        let log_p: Vec<Vec<Vec<f64>>> = (0..rows.len())
+            .map(|s| {
+                let logits = &case.expected[&format!("logits.p{p}.s{s}")];
+                let logits = logits.to_vec2::<f32>().unwrap();
+                (start.len() - 1..prompt.len() - 1)
+                    .map(|place| {
+                        let row = &logits[place];
+                        let sum: f64 = row.iter().map(|x| f64::from(*x).exp()).sum();
+                        row.iter().map(|x| f64::from(*x) - sum.ln()).collect()
+                    })
+                    .collect()
+            })
+            .collect();
+        let best = |row: &[f64]| (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap();
+        for (s, found) in forced.iter().enumerate() {
+            let nll: f64 =
+                log_p[s].iter().zip(target).map(|(row, token)| -row[*token as usize]).sum();
+            let kl: f64 = log_p[0]
+                .iter()
+                .zip(&log_p[s])
+                .map(|(p, q)| p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>())
+                .sum();
+            let agree = log_p[0].iter().zip(&log_p[s]).filter(|(p, q)| best(p) == best(q)).count();
+            assert_eq!((found.tokens, found.agree), (target.len(), agree), "{name} {s}");
+            assert!((found.nll - nll).abs() < 1e-3, "{name} {s}: {} {nll}", found.nll);
+            assert!((found.kl - kl).abs() < 1e-3, "{name} {s}: {} {kl}", found.kl);
+        }
+        assert_eq!(forced[0].kl, 0.0);
+    }
 }

@@ -545,7 +545,7 @@ fn configurations_that_make_no_sense_are_refused() {
         ("hidden_size", json!("32"), &["hidden_size"]),
         ("hidden_size", json!(32.5), &["hidden_size"]),
         ("num_hidden_layers", json!(1_000_000_000), &["num_hidden_layers", "16777216"]),
-        ("num_hidden_layers", json!(1 << 24), &["layers.2"]),
+        ("num_hidden_layers", json!(1 << 24), &["`num_hidden_layers`", "up to 4096"]),
         ("num_hidden_layers", json!(3), &["layers.2"]),
         ("num_hidden_layers", json!(0), &["num_hidden_layers"]),
         ("num_attention_heads", json!(3), &["heads"]),

@@ -125,6 +125,7 @@ fn run(text: &str) -> RunView {
             settings: BTreeMap::from([(format!("set{text}"), json!({"deep": text}))]),
             device: format!("cpu{text}"),
             dtype: format!("f32{text}"),
+            max_batch: None,
             plan: PlanRecord {
                 sha256: format!("8{text}"),
                 cells: cells.iter().map(|cell| cell.cell.clone()).collect(),

@@ -40,6 +40,7 @@ fn record(n: usize) -> RunRecord {
         settings: BTreeMap::from([("temperature".to_owned(), json!(0.7))]),
         device: "cpu".to_owned(),
         dtype: "f32".to_owned(),
+        max_batch: None,
         plan: PlanRecord { sha256: plan_hash(&cells), cells },
     }
 }

@@ -6,6 +6,7 @@
 //! - [`terminal`]: text from files made safe to print
 
 pub mod atomic;
+pub mod clock;
 pub mod digest;
 pub mod hint;
 pub mod terminal;

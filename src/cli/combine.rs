@@ -50,7 +50,13 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let method = match (args.method, args.rank) {
         (How::Concat, None) => Method::Concat,
         (How::Svd, Some(rank)) => Method::Svd(usize::from(rank)),
-        _ => return Err(Usage("--rank goes with --method svd; concat keeps all ranks").into()),
+        _ => {
+            return Err(Usage(
+                "--rank goes with --method svd; concat keeps all ranks\nhint: see `--help`"
+                    .to_owned(),
+            )
+            .into());
+        }
     };
     let combined = combine(&inputs, method)?;
     adapters::write(global, &combined, combined.format, &args.out)?;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::global::Global;
-use super::{language, output};
+use super::{Usage, language, output};
 
 /// Complete a prompt with a language model and adapters
 ///
@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     max_new_tokens: Option<u64>,
     /// Divide logits by this; 0 takes the most probable token [default: 0]
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     temperature: Option<f64>,
     /// Only the K most probable tokens; 0 for all
     #[arg(long, value_name = "K")]
@@ -106,6 +106,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         adapters: &model.axes,
         kind: "text",
         dtype: "",
+        device: "",
+        max_batch: None,
     })?;
     let mut backend = TextBackend::new(&model.loaded, &suite, &model.axes, None).unscored();
     for note in backend.check(&plan)? {
@@ -115,7 +117,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let mut made = backend.make(unit)?;
     let made = made.swap_remove(0);
     if !global.json {
-        return output::print(&format!("{}\n", made.output));
+        return output::text(&made.output);
     }
     output::json(&Result {
         output: made.output,
@@ -155,7 +157,7 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     let mut settings = Settings::default();
     for (name, value) in given {
         if let Some(value) = value {
-            settings.set(name, &value)?;
+            settings.set(name, &value).map_err(|error| Usage(error.to_string()))?;
         }
     }
     Ok(settings)

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
+use lora_eval::base::clock;
 use lora_eval::base::digest::sha256;
 use lora_eval::grid::{
     Backend, FakeBackend, Options, Outcome, Plan, Request, TextBackend, execute, fingerprint,
@@ -99,6 +100,7 @@ fn backend(text: &str) -> Result<Which, String> {
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let suite = suite(args)?;
     let named = args.lora.named(&tags(&suite)?)?;
+    let created = created(args);
     match args.backend {
         Which::Fake(pause) => {
             let adapters: Vec<AdapterRecord> = named.iter().map(fake_record).collect();
@@ -109,8 +111,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
                 description: "no model: texts are made up".to_owned(),
                 sha256: sha256(args.base.as_bytes()),
             };
-            let mut job = Job { global, args, suite: &suite, base, adapters, axes };
-            let plan = job.plan("none")?;
+            let mut job = Job { global, args, suite: &suite, base, adapters, axes, created };
+            let plan = job.plan(("none", "none"))?;
             let pause = Duration::from_millis(pause);
             let mut backend = FakeBackend { suite: &suite, pause };
             job.make(&plan, ("none", "none"), &mut backend)
@@ -118,17 +120,22 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         Which::Model => {
             let Model { base, loaded, adapters, axes } =
                 language::open(global, &args.base, &named, args.strict)?;
+            // quantised weights used as they are, or decoded to a type
+            let dtype = match global.weights() {
+                Some(weights) => weights.as_str(),
+                None if base.gguf.is_some() => "auto",
+                None => loaded.decoder.dtype().as_str(),
+            };
             let base = BaseRecord {
                 name: args.base.clone(),
                 description: base.describe(),
                 sha256: fingerprint(&base)?,
             };
-            let dtype = dtype_name(global.weights().unwrap_or(loaded.decoder.dtype()));
             let device = super::generate::device_name(&loaded);
-            let mut job = Job { global, args, suite: &suite, base, adapters, axes };
-            let plan = job.plan(dtype)?;
+            let mut job = Job { global, args, suite: &suite, base, adapters, axes, created };
+            let plan = job.plan((&device, dtype))?;
             let rows = args.max_batch.map(usize::from);
-            let mut backend = TextBackend::new(&loaded, &suite, &job.axes, rows);
+            let mut backend = TextBackend::new(&loaded, &suite, &job.axes, rows).at(&job.created);
             for note in backend.check(&plan)? {
                 output::warn(&note);
             }
@@ -137,8 +144,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     }
 }
 
-fn dtype_name(dtype: candle_core::DType) -> &'static str {
-    dtype.as_str()
+/// When the run was started: a run that goes on keeps its time, which chat templates may ask for.
+fn created(args: &Args) -> String {
+    Run::open(&args.out)
+        .map_or_else(|_| clock::rfc3339(SystemTime::now()), |run| run.record().created.clone())
 }
 
 fn fake_record(named: &language::Named) -> AdapterRecord {
@@ -193,16 +202,19 @@ struct Job<'a> {
     base: BaseRecord,
     adapters: Vec<AdapterRecord>,
     axes: Vec<lora_eval::grid::Axis>,
+    created: String,
 }
 
 impl Job<'_> {
-    fn plan(&self, dtype: &str) -> anyhow::Result<Plan> {
+    fn plan(&self, (device, dtype): (&str, &str)) -> anyhow::Result<Plan> {
         Ok(Plan::new(&Request {
             suite: self.suite,
             base: &self.base.sha256,
             adapters: &self.axes,
             kind: "text",
             dtype,
+            device: device.split(':').next().unwrap_or_default(),
+            max_batch: self.args.max_batch.map(usize::from),
         })?)
     }
 
@@ -211,7 +223,7 @@ impl Job<'_> {
             format: FORMAT,
             program: format!("lora-eval {}", env!("CARGO_PKG_VERSION")),
             kind: RunKind::Text,
-            created: rfc3339(SystemTime::now()),
+            created: self.created.clone(),
             suite: self.suite.to_json(),
             suite_sha256: self.suite.sha256.clone(),
             base: self.base.clone(),
@@ -222,6 +234,7 @@ impl Job<'_> {
             settings: self.suite.defaults.to_json(),
             device: device.to_owned(),
             dtype: dtype.to_owned(),
+            max_batch: self.args.max_batch.map(usize::from),
             plan,
         }
     }
@@ -233,6 +246,11 @@ impl Job<'_> {
         backend: &mut dyn Backend,
     ) -> anyhow::Result<()> {
         let start = Instant::now();
+        if self.axes.iter().all(|adapter| adapter.fixed.is_some() || adapter.on_demand) {
+            output::warn(
+                "no adapter is on the strength axis, so every strength gives the same: give one with `--lora NAME=PATH`, without `:STRENGTH`",
+            );
+        }
         let record = self.record(plan.record(), on);
         let shard = self.args.shard.unwrap_or(Shard::WHOLE);
         if self.args.dry_run {
@@ -360,38 +378,5 @@ impl Job<'_> {
             }
         };
         output::print(&text)
-    }
-}
-
-/// `2026-11-24T18:30:00Z` (proleptic Gregorian calendar; Hinnant, 2013).
-fn rfc3339(time: SystemTime) -> String {
-    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    let (hour, minute) = (second / 3600, second % 3600 / 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}Z", second % 60)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_as_date_writes_them() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_795_545_000, "2026-11-24T18:30:00Z"),
-        ] {
-            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-            assert_eq!(rfc3339(time), text);
-        }
     }
 }

@@ -48,8 +48,7 @@ impl LoraArgs {
     pub fn named(&self, in_prompts: &[String]) -> anyhow::Result<Vec<Named>> {
         let mut all: Vec<Named> = Vec::new();
         for reference in &self.loras {
-            let stem = reference.path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-            let name = reference.name.clone().or(stem).unwrap_or_default();
+            let name = reference.name.clone().unwrap_or_else(|| name_of(&reference.path));
             if all.iter().any(|other| other.name == name) {
                 bail!(
                     "two adapters are called `{}`\nhint: give one another name: `--lora NAME=PATH`",
@@ -88,6 +87,12 @@ impl LoraArgs {
     }
 }
 
+/// A file's stem, a folder's name.
+fn name_of(path: &Path) -> String {
+    let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    name.unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// The decimal that was written, not the f32 next to it.
 fn decimal(strength: f32) -> f64 {
     strength.to_string().parse().unwrap_or(f64::from(strength))
@@ -114,8 +119,7 @@ fn adapters_in(folder: &Path) -> anyhow::Result<BTreeMap<String, PathBuf>> {
             if !inside {
                 continue;
             }
-            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-            let Some(stem) = stem else { continue };
+            let stem = name_of(&path);
             if path.is_dir() && path.join("adapter_config.json").is_file() {
                 found.entry(stem).or_insert(path);
             } else if path.is_dir() && !path.is_symlink() {

@@ -71,8 +71,8 @@ enum Verb {
 
 /// A command line that clap accepted and that makes no sense.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}\nhint: see `--help`")]
-struct Usage(&'static str);
+#[error("{0}")]
+struct Usage(String);
 
 /// Whether a command is running that goes on where it stopped.
 static RESUMABLE: AtomicBool = AtomicBool::new(false);

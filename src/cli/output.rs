@@ -1,6 +1,6 @@
 //! Printing: results to standard output, errors to standard error.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use lora_eval::base::terminal::printable;
 use lora_eval::merge::BlockChange;
@@ -23,6 +23,18 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     let keep = |c: char| !c.is_control() || c == '\n' || c == '\t';
     let text: String =
         text.chars().map(|c| if keep(c) { c } else { char::REPLACEMENT_CHARACTER }).collect();
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Prints a generated text: as it is into a file or a pipe, without control characters on a terminal.
+pub fn text(text: &str) -> anyhow::Result<()> {
+    let text = format!("{text}\n");
+    if io::stdout().is_terminal() {
+        return print(&text);
+    }
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),

@@ -29,7 +29,12 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let out = match (&args.out, runs.as_slice()) {
         (Some(out), _) => out.clone(),
         (None, [one]) => one.path().join("report.html"),
-        (None, _) => return Err(Usage("several runs need `--out FILE.html`").into()),
+        (None, _) => {
+            return Err(Usage(
+                "several runs need `--out FILE.html`\nhint: see `--help`".to_owned(),
+            )
+            .into());
+        }
     };
     let views = runs.iter().map(view).collect::<anyhow::Result<Vec<_>>>()?;
     let missing: usize = views.iter().map(|view| view.missing.len()).sum();
@@ -46,7 +51,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     }
     let html = render(&views)?;
     atomic::write(&out, html.as_bytes()).map_err(|e| TensorError::io(&out, e))?;
-    if let ([run], [view]) = (runs.as_slice(), views.as_slice()) {
+    if let ([run], [view], None) = (runs.as_slice(), views.as_slice(), &args.out) {
         run.write_scores(&view.scores)?;
     }
     if global.json {

@@ -13,10 +13,15 @@ pub fn scores(scores: &Scores) -> String {
     let rows = || scores.metrics.iter().flat_map(|metric| &metric.rows);
     let groups: BTreeSet<&str> = rows().map(|row| row.group.as_str()).collect();
     for group in groups.into_iter().rev() {
-        let mut strengths: Vec<f64> =
-            rows().filter(|row| row.group == group).map(|row| row.strength).collect();
+        let mut strengths: Vec<f64> = rows()
+            .filter(|row| row.group == group && row.axes.is_empty())
+            .map(|row| row.strength)
+            .collect();
         strengths.sort_by(f64::total_cmp);
         strengths.dedup();
+        if strengths.is_empty() {
+            continue; // further axes: the report has a picture for each point
+        }
         let _ = write!(text, "\n{:<20}", output::name(group));
         for strength in &strengths {
             let _ = write!(text, "{strength:>9}");

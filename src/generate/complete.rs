@@ -77,9 +77,8 @@ pub(super) fn strengths_of(rows: &[Row]) -> Strengths {
     Strengths::new(rows.iter().map(|row| row.strengths.clone()).collect())
 }
 
-/// Runs the prompts of a batch, with room for `more` tokens after them. Shorter prompts are padded
-/// in front; no row sees its padding.
-pub fn prefill(decoder: &Decoder, rows: &[Row], more: usize) -> Result<Prefilled, GenerateError> {
+/// Runs the prompts of a batch. Shorter ones are padded in front; no row sees its padding.
+pub fn prefill(decoder: &Decoder, rows: &[Row]) -> Result<Prefilled, GenerateError> {
     let longest = rows.iter().map(|row| row.prompt.len()).max().unwrap_or(0);
     if rows.iter().any(|row| row.prompt.is_empty()) {
         return Err(GenerateError::EmptyPrompt);
@@ -90,7 +89,7 @@ pub fn prefill(decoder: &Decoder, rows: &[Row], more: usize) -> Result<Prefilled
         .zip(&starts)
         .map(|(row, start)| [vec![0; *start], row.prompt.clone()].concat())
         .collect();
-    let mut cache = decoder.cache(starts, longest + more);
+    let mut cache = decoder.cache(starts, true);
     let logits = decoder.forward(&tokens, &mut cache, &strengths_of(rows), Want::Last)?;
     Ok(Prefilled { rows: rows.to_vec(), cache, logits: logits.squeeze(1)? })
 }
@@ -213,6 +212,6 @@ fn again(
         .zip(strengths.rows())
         .map(|(row, strengths)| Row { prompt: row.context.clone(), strengths: strengths.clone() })
         .collect();
-    let prefilled = prefill(decoder, &rows, 1)?;
+    let prefilled = prefill(decoder, &rows)?;
     Ok((prefilled.cache, prefilled.logits.to_vec2()?))
 }

@@ -1,10 +1,12 @@
 //! A given text under the models of a batch.
 
+use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::GenerateError;
 use super::complete::{Prefilled, strengths_of};
 use crate::model::decoder::Decoder;
+use crate::nn::Strengths;
 
 /// How one row fares with a text, against row 0 of the same batch.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -33,6 +35,18 @@ pub fn teacher_forced(
     let mut sums = vec![Forced::default(); rows];
     let Some((first, rest)) = target.split_first() else { return Ok(sums) };
     let width = decoder.config.vocabulary;
+    let prompt = &prefilled.rows[0].prompt;
+    let crosses = |length: usize| prompt.len() <= length && length < prompt.len() + rest.len();
+    if decoder.switches_at().is_some_and(crosses) {
+        // the cached keys were turned by frequencies that do not hold for the whole text
+        let whole = [prompt.as_slice(), &target[..rest.len()]].concat();
+        let mut cache = decoder.cache(vec![0; rows], false);
+        let strengths = strengths_of(&prefilled.rows);
+        let hidden = decoder.hidden(&vec![whole; rows], &mut cache, &strengths)?;
+        let hidden = hidden.narrow(1, prompt.len() - 1, target.len())?;
+        in_chunks(decoder, &hidden, &strengths, target, &mut sums)?;
+        return Ok(sums);
+    }
     let logits = prefilled.logits.flatten_all()?.to_vec1::<f32>()?;
     add(&mut sums, &logits, width, &[*first]);
     if rest.is_empty() {
@@ -42,12 +56,24 @@ pub fn teacher_forced(
     let mut cache = prefilled.cache.duplicate()?;
     let inputs = vec![target[..rest.len()].to_vec(); rows];
     let hidden = decoder.hidden(&inputs, &mut cache, &strengths)?;
-    for (chunk, tokens) in rest.chunks(CHUNK).enumerate() {
-        let part = hidden.narrow(1, chunk * CHUNK, tokens.len())?.contiguous()?;
-        let logits = decoder.logits(&part, &strengths)?.flatten_all()?.to_vec1::<f32>()?;
-        add(&mut sums, &logits, width, tokens);
-    }
+    in_chunks(decoder, &hidden, &strengths, rest, &mut sums)?;
     Ok(sums)
+}
+
+/// Adds what a residual stream (rows, tokens, hidden) says about `tokens`, some positions at a time.
+fn in_chunks(
+    decoder: &Decoder,
+    hidden: &Tensor,
+    strengths: &Strengths,
+    tokens: &[u32],
+    sums: &mut [Forced],
+) -> Result<(), GenerateError> {
+    for (chunk, tokens) in tokens.chunks(CHUNK).enumerate() {
+        let part = hidden.narrow(1, chunk * CHUNK, tokens.len())?.contiguous()?;
+        let logits = decoder.logits(&part, strengths)?.flatten_all()?.to_vec1::<f32>()?;
+        add(sums, &logits, decoder.config.vocabulary, tokens);
+    }
+    Ok(())
 }
 
 /// Adds what `logits` (rows, tokens, vocabulary) say about `tokens`.

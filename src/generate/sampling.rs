@@ -51,8 +51,9 @@ impl Sampling {
         noisy.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, token)| token)
     }
 
+    /// Applies the repetition penalty for the tokens that occurred.
     #[expect(clippy::cast_possible_truncation, reason = "logits are f32")]
-    fn penalise(&self, logits: &mut [f32], context: &[u32]) {
+    pub fn penalise(&self, logits: &mut [f32], context: &[u32]) {
         if self.repetition_penalty == 1.0 {
             return;
         }

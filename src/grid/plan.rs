@@ -22,8 +22,12 @@ pub struct Request<'a> {
     pub adapters: &'a [Axis],
     /// `text` or `image`.
     pub kind: &'a str,
-    /// The type that is computed in.
+    /// `--dtype` that makes the same weights.
     pub dtype: &'a str,
+    /// `cpu` or `cuda`: they round differently.
+    pub device: &'a str,
+    /// Most rows of a batch, where that was limited.
+    pub max_batch: Option<usize>,
 }
 
 /// An adapter of a run.
@@ -187,7 +191,7 @@ fn read(
             })?;
             *named.entry(place).or_insert(0.0) += tag.unet;
         }
-        Ok(parsed.text)
+        Ok(without_gap(text, &parsed.text, !parsed.adapters.is_empty()).to_owned())
     };
     let input = match input {
         Input::Prompt(text) => Input::Prompt(take(text)?),
@@ -200,6 +204,18 @@ fn read(
         }
     };
     Ok((input, named))
+}
+
+/// The space that parted a tag from the text at either end goes with the tag: it would be a token.
+fn without_gap<'a>(source: &str, text: &'a str, tagged: bool) -> &'a str {
+    let mut kept = text;
+    if tagged && source.starts_with('<') {
+        kept = kept.trim_start_matches(' ');
+    }
+    if tagged && source.ends_with('>') {
+        kept = kept.trim_end_matches(' ');
+    }
+    kept
 }
 
 /// Everything about a unit but its seed and settings.
@@ -224,7 +240,8 @@ impl UnitOf<'_> {
             };
             adapters.iter().enumerate().map(of).collect()
         };
-        let all = self.request.suite.strengths.values();
+        let mut all = self.request.suite.strengths.values().to_vec();
+        all.sort_by_key(|strength| *strength != 0.0); // stable: only 0 moves, to the front
         let common = self.common(seed, settings, &all.iter().map(|s| at(*s)).collect::<Vec<_>>());
         let cells = all.iter().map(|strength| PlannedCell {
             id: cell_id(&json!({ "unit": common, "strength": strength })),
@@ -258,6 +275,8 @@ impl UnitOf<'_> {
             "kind": self.request.kind,
             "base": self.request.base,
             "dtype": self.request.dtype,
+            "device": self.request.device,
+            "max_batch": self.request.max_batch,
             "adapters": adapters,
             "prompt": input,
             "prompt_id": prompt.id,
@@ -278,7 +297,15 @@ mod tests {
 
     fn plan(yaml: &str, adapters: &[Axis]) -> Result<Plan, GridError> {
         let suite = Suite::parse(Path::new("suite.yaml"), yaml).unwrap();
-        let request = Request { suite: &suite, base: "b", adapters, kind: "text", dtype: "f32" };
+        let request = Request {
+            suite: &suite,
+            base: "b",
+            adapters,
+            kind: "text",
+            dtype: "f32",
+            device: "cpu",
+            max_batch: None,
+        };
         Plan::new(&request)
     }
 
@@ -303,9 +330,18 @@ prompts:
         };
         assert_eq!(of(0), [[0.0, 0.0], [0.5, 0.5]]);
         assert_eq!(of(2), [[0.7, 0.0], [0.7, 0.5]]);
-        assert_eq!(plan.units[2].input, Input::Prompt("two ".to_owned()));
+        assert_eq!(plan.units[2].input, Input::Prompt("two".to_owned()));
         let ids: std::collections::BTreeSet<_> = plan.record().cells.into_iter().collect();
         assert_eq!(ids.len(), 8);
+    }
+
+    #[test]
+    fn strength_0_comes_first_wherever_it_was_written() {
+        for strengths in ["[1, 0]", "'-1:1:1'", "[0.5]"] {
+            let yaml = SUITE.replace("[0, 0.5]", strengths);
+            let plan = plan(&yaml, &[adapter("x")]).unwrap();
+            assert!(plan.units.iter().all(|unit| unit.cells[0].strength == 0.0), "{strengths}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::error::PromptProblem;
 use super::text::Loaded;
 use crate::generate::{GenerateError, Sampling, Stopping};
 use crate::suite::{self, Input, LongPrompts};
-use crate::text::Message;
+use crate::text::{Clock, Message};
 
 /// Settings of a text, all of them decided.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,19 +77,19 @@ pub(super) fn refuse_image_settings(given: &suite::Settings) -> Result<(), Promp
 
 /// Renders, tokenizes and measures a prompt.
 pub(super) fn prepare(
-    loaded: &Loaded,
+    (loaded, clock): (&Loaded, Clock),
     input: &Input,
     settings: &Settings,
 ) -> Result<Prepared, PromptProblem> {
     let (text, rendered) = match (input, settings.chat || settings.system.is_some()) {
         (Input::Prompt(text), false) => (text.clone(), false),
         (Input::Prompt(text), true) => {
-            (render(loaded, vec![Message::new("user", text)], settings)?, true)
+            (render((loaded, clock), vec![Message::new("user", text)], settings)?, true)
         }
         (Input::Messages(messages), _) => {
             let messages =
                 messages.iter().map(|m| Message::new(m.role, m.content.as_str())).collect();
-            (render(loaded, messages, settings)?, true)
+            (render((loaded, clock), messages, settings)?, true)
         }
     };
     // a template writes the start token itself
@@ -108,13 +108,21 @@ pub(super) fn prepare(
         if settings.long_prompts == LongPrompts::Refuse {
             return Err(PromptProblem::TooLong { tokens: tokens.len(), more, context });
         }
-        tokens.drain(..truncated);
+        let start = loaded.tokenizer.special_token("bos_token");
+        let start = start.and_then(|token| loaded.tokenizer.id(token));
+        let kept = usize::from(start.is_some() && tokens.first().copied() == start && room > 1);
+        tokens.drain(kept..kept + truncated);
     }
-    let stopping = Stopping {
-        max_new_tokens: more,
-        end_tokens: loaded.tokenizer.eos_ids().to_vec(),
-        stop: settings.stop.clone(),
-    };
+    let mut end_tokens = loaded.tokenizer.eos_ids().to_vec();
+    for stop in &settings.stop {
+        // a special token is no text, so it would never be found in one
+        if let Some(id) = loaded.tokenizer.id(stop)
+            && loaded.tokenizer.decode(&[id], true)?.is_empty()
+        {
+            end_tokens.push(id);
+        }
+    }
+    let stopping = Stopping { max_new_tokens: more, end_tokens, stop: settings.stop.clone() };
     Ok(Prepared { tokens, rendered: rendered.then_some(text), truncated, stopping })
 }
 
@@ -128,7 +136,7 @@ pub(super) fn known_tokens(loaded: &Loaded, tokens: Vec<u32>) -> Result<Vec<u32>
 }
 
 fn render(
-    loaded: &Loaded,
+    (loaded, clock): (&Loaded, Clock),
     mut messages: Vec<Message>,
     settings: &Settings,
 ) -> Result<String, PromptProblem> {
@@ -137,5 +145,5 @@ fn render(
     {
         messages.insert(0, Message::new("system", system));
     }
-    Ok(loaded.chat()?.render(&messages, true)?)
+    Ok(loaded.chat(clock)?.render(&messages, true)?)
 }

@@ -60,6 +60,13 @@ enum Against {
     Base,
 }
 
+impl Against {
+    /// Short texts are compared with each other too: orders that they have no n-grams of are left out.
+    fn bleu(self) -> Bleu {
+        Bleu { effective_order: matches!(self, Self::Base), ..Bleu::default() }
+    }
+}
+
 struct Metric {
     name: &'static str,
     label: &'static str,
@@ -247,7 +254,7 @@ impl Metric {
         let version = env!("CARGO_PKG_VERSION");
         let signature = match self.from {
             From::Bleu(Against::References) => many(Bleu::default().signature(count), count),
-            From::Bleu(Against::Base) => Bleu::default().signature(1),
+            From::Bleu(Against::Base) => Against::Base.bleu().signature(1),
             From::Chrf => many(Chrf::default().signature(count), count),
             From::Mean => format!("mean|version:lora-eval-{version}"),
             From::Tokens | From::Perplexity => {
@@ -301,7 +308,7 @@ impl Metric {
         let (own, other) = (Segments::from_iter(own), Segments::from_iter(other));
         let test = Test::BOOTSTRAP;
         let compared = match self.from {
-            From::Bleu(_) => test.run(&Bleu::default(), &other, &own)?,
+            From::Bleu(against) => test.run(&against.bleu(), &other, &own)?,
             From::Chrf => test.run(&Chrf::default(), &other, &own)?,
             From::Mean | From::Tokens => test.run(&Mean, &other, &own)?,
             From::Perplexity => test.run(&Perplexity, &other, &own)?,
@@ -309,11 +316,13 @@ impl Metric {
         let finite = |value: f64| value.is_finite().then_some(value);
         let interval = compared.system_interval.filter(|_| own.len() > 1);
         let is_base = strength.0 == 0.0 || base.is_none();
+        // equal texts are wholly alike, those without a word too
+        let alike = identical && matches!(self.from, From::Bleu(Against::Base));
         Ok(Some(ScoreRow {
             group: String::new(),
             strength: strength.0,
             axes: BTreeMap::new(),
-            value: finite(compared.system),
+            value: if alike { Some(100.0) } else { finite(compared.system) },
             low: interval.and_then(|interval| finite(interval.low)),
             high: interval.and_then(|interval| finite(interval.high)),
             n,
@@ -341,8 +350,8 @@ impl Metric {
         let tokens = score("scored-tokens");
         Ok(match self.from {
             From::Bleu(_) | From::Chrf if references.is_empty() => None,
-            From::Bleu(_) => {
-                of(Bleu::default().statistics(&Texts::sentence(&cell.output, &references)?)?)
+            From::Bleu(against) => {
+                of(against.bleu().statistics(&Texts::sentence(&cell.output, &references)?)?)
             }
             From::Chrf => {
                 of(Chrf::default().statistics(&Texts::sentence(&cell.output, &references)?)?)

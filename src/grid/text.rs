@@ -9,6 +9,7 @@ use super::error::PromptProblem;
 use super::judge::{Judge, Judged};
 use super::prepare::{Prepared, known_tokens, prepare, refuse_image_settings, text_settings};
 use super::{Axis, Backend, GridError, Made, Plan, Unit};
+use crate::base::clock;
 use crate::base::terminal::printable;
 use crate::generate::{
     Completion, Forced, GenerateError, Noise, Prefilled, Row, complete, prefill, teacher_forced,
@@ -38,9 +39,9 @@ impl Loaded {
         Ok(Self { decoder, tokenizer })
     }
 
-    /// The chat template.
-    pub fn chat(&self) -> Result<ChatTemplate, ChatError> {
-        self.tokenizer.chat_template(Clock::default())
+    /// The chat template; `clock` is what it takes for now.
+    pub fn chat(&self, clock: Clock) -> Result<ChatTemplate, ChatError> {
+        self.tokenizer.chat_template(clock)
     }
 }
 
@@ -59,6 +60,8 @@ pub struct TextBackend<'a> {
     suite: &'a Suite,
     /// Names of the adapters, as the rows' strengths count them.
     adapters: Vec<String>,
+    /// What chat templates take for now.
+    clock: Clock,
     /// Most rows of a batch.
     rows: Option<usize>,
     /// Whether texts are scored.
@@ -87,10 +90,17 @@ impl<'a> TextBackend<'a> {
             loaded,
             suite,
             adapters,
+            clock: Clock::default(),
             rows: rows.map(|rows| rows.max(2)),
             scored: true,
             last: None,
         }
+    }
+
+    /// The same at a time as `run.json` writes it, which all prompts take for now.
+    #[must_use]
+    pub fn at(self, created: &str) -> Self {
+        Self { clock: clock::unix(created).map_or(self.clock, Clock::At), ..self }
     }
 
     /// The same without scores, which take a pass of their own.
@@ -121,7 +131,9 @@ impl<'a> TextBackend<'a> {
 
     fn prepare(&self, unit: &Unit) -> Result<Prepared, GridError> {
         refuse_image_settings(&unit.settings)
-            .and_then(|()| prepare(self.loaded, &unit.input, &text_settings(&unit.settings)))
+            .and_then(|()| {
+                prepare((self.loaded, self.clock), &unit.input, &text_settings(&unit.settings))
+            })
             .map_err(|problem| self.about(unit, &problem))
     }
 
@@ -186,7 +198,7 @@ impl<'a> TextBackend<'a> {
         let same = self.last.as_ref().is_some_and(|last| last.rows == rows);
         if !same {
             self.last = None; // its memory is needed
-            let prefilled = prefill(decoder, rows, prepared.stopping.max_new_tokens)?;
+            let prefilled = prefill(decoder, rows)?;
             self.last = Some(Last { rows: rows.to_vec(), prefilled, forced: None });
         }
         let Some(last) = &mut self.last else { return Ok((Vec::new(), Vec::new())) };
@@ -247,11 +259,14 @@ impl<'a> TextBackend<'a> {
             let (texts, forced) = self.batch(unit, prepared, rows, target)?;
             return Ok(texts.into_iter().zip(forced).collect());
         }
-        let mut all = Vec::new();
+        let (mut all, mut first) = (Vec::new(), None::<Vec<u32>>);
         for part in rows[1..].chunks(limit - 1) {
             // the base runs along in each, to compare with
             let with_base = [&rows[..1], part].concat();
+            let target = target.or(first.as_deref());
             let (texts, forced) = self.batch(unit, prepared, &with_base, target)?;
+            // without a reference, all parts are scored along one text of the base
+            first = first.or_else(|| texts.first().map(|text| text.tokens.clone()));
             let skip = usize::from(!all.is_empty());
             all.extend(texts.into_iter().zip(forced).skip(skip));
         }

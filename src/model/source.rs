@@ -129,6 +129,16 @@ impl Base {
                 parts.push(format!("{name} {digest}"));
             }
         }
+        let more = self.path.join("additional_chat_templates");
+        let mut templates: Vec<PathBuf> = std::fs::read_dir(&more)
+            .map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
+            .unwrap_or_default();
+        templates.sort();
+        for path in templates.into_iter().filter(|path| path.is_file()) {
+            let digest = sha256_file(&path).map_err(|e| TensorError::io(&path, e))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            parts.push(format!("{name} {digest}"));
+        }
         Ok(sha256(parts.join("\n").as_bytes()))
     }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::quantized::QTensor;
+use candle_core::quantized::{QStorage, QTensor};
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail,
 };
@@ -131,14 +131,28 @@ impl Weight {
                 Tensor::from_vec(picked, (flat.elem_count(), stored.columns), ids.device())?
             }
             Self::Dense(tensor) => tensor.index_select(&flat, 0)?,
-            // candle has no gather of quantised rows
-            Self::Quantized(quantized) => {
-                quantized.dequantize(ids.device())?.index_select(&flat, 0)?
-            }
+            Self::Quantized(quantized) => quantized_rows(quantized, &flat)?,
         };
         shape.push(picked.dim(1)?);
         picked.reshape(shape)?.to_dtype(dtype)
     }
+}
+
+/// Some rows of a quantised table, decoded; the others are not touched.
+fn quantized_rows(table: &QTensor, ids: &Tensor) -> Result<Tensor> {
+    let (rows, columns) = table.shape().dims2()?;
+    let data = table.data()?;
+    let width = data.len() / rows.max(1);
+    let mut picked = Vec::with_capacity(ids.elem_count() * width);
+    for id in ids.to_vec1::<u32>()? {
+        let id = id as usize;
+        if id >= rows {
+            bail!("token {id} is outside the embedding of {rows} tokens");
+        }
+        picked.extend_from_slice(&data[id * width..(id + 1) * width]);
+    }
+    let storage = QStorage::from_data(picked.into(), ids.device(), table.dtype())?;
+    QTensor::new(storage, (ids.elem_count(), columns))?.dequantize(ids.device())
 }
 
 /// All values as f32.

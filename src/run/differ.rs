@@ -34,6 +34,11 @@ pub fn differences(there: &RunRecord, here: &RunRecord) -> Vec<String> {
     }
     maps("axis", &there.axes, &here.axes, &mut all);
     maps("setting", &there.settings, &here.settings, &mut all);
+    if there.max_batch != here.max_batch {
+        let rows = |rows: Option<usize>| rows.map_or("no limit".to_owned(), |n| n.to_string());
+        let (old, new) = (rows(there.max_batch), rows(here.max_batch));
+        all.push(format!("rows of a batch: {old} there, {new} here"));
+    }
     for (name, old, new) in [
         ("dtype", &there.dtype, &here.dtype),
         ("device", &there.device, &here.device),

@@ -37,8 +37,11 @@ pub struct RunRecord {
     pub settings: BTreeMap<String, Value>,
     /// `cpu` or `cuda:0`.
     pub device: String,
-    /// `f32`, `f16`, `bf16`.
+    /// `--dtype` that makes the same weights: `f32`, `f16`, `bf16`; `auto` for quantised blocks.
     pub dtype: String,
+    /// Most rows of a batch, where that was limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_batch: Option<usize>,
     /// The plan: hash over the sorted cell ids, and how many there are.
     pub plan: PlanRecord,
 }
@@ -208,7 +211,7 @@ pub struct ScoreRow {
     pub high: Option<f64>,
     /// Cells behind it.
     pub n: usize,
-    /// p-value of the difference from strength 0, paired on prompt × seed; `null` at 0.
+    /// p-value of the difference from strength 0, paired on prompts (the seeds of one together); `null` at 0.
     #[serde(default)]
     pub p: Option<f64>,
     /// Every output equals the base's.

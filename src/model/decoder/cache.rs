@@ -11,7 +11,8 @@ pub struct Cache {
     layers: Vec<Option<(Tensor, Tensor)>>,
     starts: Vec<usize>,
     length: usize,
-    capacity: usize,
+    /// Whether anything is kept.
+    keeps: bool,
 }
 
 /// One layer's part of a [`Cache`] during a forward pass.
@@ -24,8 +25,8 @@ pub(super) struct LayerCache<'a> {
 }
 
 impl Cache {
-    pub(super) fn new(layers: usize, starts: Vec<usize>, capacity: usize) -> Self {
-        Self { layers: vec![None; layers], starts, length: 0, capacity }
+    pub(super) fn new(layers: usize, starts: Vec<usize>, keeps: bool) -> Self {
+        Self { layers: vec![None; layers], starts, length: 0, keeps }
     }
 
     /// Tokens so far, padding included.
@@ -55,7 +56,7 @@ impl Cache {
         dtype: DType,
         device: &Device,
     ) -> Result<()> {
-        if self.capacity == 0 {
+        if !self.keeps {
             return Ok(());
         }
         let needed = self.length + length;
@@ -63,7 +64,8 @@ impl Cache {
         if needed <= room {
             return Ok(());
         }
-        let capacity = self.capacity.max(needed);
+        // half as much again: what may come (a million tokens?) is not taken at once
+        let capacity = needed + needed / 2 + 32;
         let shape = (self.starts.len(), config.groups, capacity, config.head);
         for layer in &mut self.layers {
             let made = [Tensor::zeros(shape, dtype, device)?, Tensor::zeros(shape, dtype, device)?];
@@ -89,13 +91,19 @@ impl Cache {
     /// A copy that grows on its own.
     pub fn duplicate(&self) -> Result<Self> {
         let copy = |layer: &Option<(Tensor, Tensor)>| {
-            layer.as_ref().map(|(k, v)| Ok((k.copy()?, v.copy()?))).transpose()
+            layer.as_ref().map(|(k, v)| Ok((self.filled(k)?, self.filled(v)?))).transpose()
         };
         Ok(Self {
             layers: self.layers.iter().map(copy).collect::<Result<_>>()?,
             starts: self.starts.clone(),
             ..*self
         })
+    }
+
+    /// What of a buffer is in use, copied.
+    fn filled(&self, buffer: &Tensor) -> Result<Tensor> {
+        let used = buffer.narrow(2, 0, self.length)?;
+        if used.is_contiguous() { used.copy() } else { used.contiguous() }
     }
 
     /// Keeps these rows only, in this order.

@@ -67,6 +67,18 @@ pub const KNOWN: [&str; 9] =
 
 /// Most layers, heads, and so on, that a configuration may ask for.
 const MOST: usize = 1 << 24;
+const MOST_LAYERS: usize = 4096;
+
+/// Length of the context where a configuration leaves it out.
+fn context(family: &str) -> usize {
+    match family {
+        "mistral" | "gemma3_text" => 131_072,
+        "qwen2" | "qwen3" | "smollm3" => 32_768,
+        "gemma" | "gemma2" => 8192,
+        "phi3" => 4096,
+        _ => 2048,
+    }
+}
 
 /// `config.json` with words for what is wrong in it.
 struct Reader<'a> {
@@ -100,6 +112,12 @@ impl Reader<'_> {
             .filter(|number| number.is_finite() && *number > 0.0)
             .map(Some)
             .ok_or_else(|| ConfigError::key(key, value, "a number above 0"))
+    }
+
+    /// A soft cap; `null` switches it off, and left out it is the class's own.
+    fn cap(&self, key: &'static str, default: Option<f64>) -> Result<Option<f32>, ConfigError> {
+        let absent = self.config.get(key).is_none();
+        Ok(if absent { default } else { self.number(key)? }.map(as_f32))
     }
 
     fn flag(&self, key: &'static str, default: bool) -> Result<bool, ConfigError> {
@@ -145,6 +163,10 @@ impl Config {
             _ => head as f64,
         };
         let layers = read.needed("num_hidden_layers")?;
+        if layers > MOST_LAYERS {
+            let value = &config["num_hidden_layers"];
+            return Err(ConfigError::key("num_hidden_layers", value, "a number up to 4096"));
+        }
         let ropes = Rope::read(config, family, head)?;
         Ok(Self {
             hidden,
@@ -153,14 +175,18 @@ impl Config {
             head,
             intermediate: read.needed("intermediate_size")?,
             vocabulary: read.needed("vocab_size")?,
-            context: read.count("max_position_embeddings")?.unwrap_or(2048),
+            context: match ropes.iter().filter_map(Rope::reach).max() {
+                Some(reach) => reach,
+                None => read.count("max_position_embeddings")?.unwrap_or(context(family)),
+            },
             scale: as_f32(1.0 / scalar.sqrt()),
             attention_cap: match family {
-                "gemma2" => read.number("attn_logit_softcapping")?.map(as_f32),
+                "gemma2" => read.cap("attn_logit_softcapping", Some(50.0))?,
                 _ => None,
             },
             logit_cap: match family {
-                "gemma2" | "gemma3_text" => read.number("final_logit_softcapping")?.map(as_f32),
+                "gemma2" => read.cap("final_logit_softcapping", Some(30.0))?,
+                "gemma3_text" => read.cap("final_logit_softcapping", None)?,
                 _ => None,
             },
             epsilon: read.number("rms_norm_eps")?.unwrap_or(match family {
@@ -178,11 +204,6 @@ impl Config {
             ropes,
             model_type,
         })
-    }
-
-    /// The window that all layers have beyond which nothing is seen, if they all have one.
-    pub fn has_window(&self) -> bool {
-        self.layers.iter().any(|layer| layer.window.is_some())
     }
 }
 
@@ -212,7 +233,10 @@ fn layer(
     index: usize,
     ropes: usize,
 ) -> Result<Layer, ConfigError> {
-    let window = read.count("sliding_window")?;
+    let window = match read.config.get("sliding_window") {
+        None if family == "mistral" => Some(4096),
+        _ => read.count("sliding_window")?,
+    };
     let named = read.config["layer_types"][index].as_str();
     let slides = match (named, family) {
         (Some("sliding_attention"), _) => true,
@@ -238,7 +262,7 @@ fn layer(
         }
         (None, _) => false,
     };
-    let default = if family.starts_with("gemma") { Some(4096) } else { None };
+    let default = family.starts_with("gemma").then_some(4096);
     let positions = match (family, read.config["no_rope_layers"][index].as_u64()) {
         ("smollm3", Some(0)) => false,
         ("smollm3", None) => {

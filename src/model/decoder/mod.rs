@@ -58,10 +58,10 @@ impl Decoder {
         self.dtype
     }
 
-    /// An empty cache for rows of at most `capacity` tokens, padding included; with 0 nothing is kept
-    /// and only one pass can be made. `starts` is the padding before each row's first token.
-    pub fn cache(&self, starts: Vec<usize>, capacity: usize) -> Cache {
-        Cache::new(self.blocks.len(), starts, capacity)
+    /// An empty cache. `starts` is the padding before each row's first token. One that does not keep
+    /// anything serves a single pass.
+    pub fn cache(&self, starts: Vec<usize>, keeps: bool) -> Cache {
+        Cache::new(self.blocks.len(), starts, keeps)
     }
 
     /// Runs `tokens`, as many for each row (padding in front counted), after what `cache` holds, and

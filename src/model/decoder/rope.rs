@@ -158,6 +158,14 @@ impl Rope {
         Ok(made)
     }
 
+    /// How long a context the base of a dynamic rope can be stretched to.
+    pub(super) fn reach(&self) -> Option<usize> {
+        match &self.scaling {
+            Scaling::Dynamic { factor, trained } => Some(to_count(*trained as f64 * factor)),
+            _ => None,
+        }
+    }
+
     /// The length beyond which cached keys were turned by other frequencies and must be made again.
     pub(super) fn switches_at(&self) -> Option<usize> {
         match &self.scaling {
