@@ -253,3 +253,52 @@ fn forced_scores_are_those_of_the_peers_logits() {
         assert_eq!(forced[0].kl, 0.0);
     }
 }
+
+/// An adapter for q, k, v, gate and up apart is folded into a base that fuses them: the merged model
+/// gives the peer's logits at that strength.
+#[test]
+fn an_adapter_of_parts_is_merged_into_a_fused_base() {
+    let case = Case::open("phi3-apart");
+    let out = tempfile::tempdir().unwrap();
+    let merged = out.path().join("merged");
+    let status = std::process::Command::new(env!("CARGO_BIN_EXE_lora-eval"))
+        .args(["merge", "-q", "--base"])
+        .arg(case.folder.join(case.about["model"].as_str().unwrap()))
+        .arg("--lora")
+        .arg(case.folder.join("adapter"))
+        .arg("--out")
+        .arg(&merged)
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let base = Base::open(&merged).unwrap();
+    let decoder = Decoder::load(&base, None, &Device::Cpu).unwrap();
+    for (p, prompt) in case.prompts().into_iter().enumerate() {
+        let mut cache = decoder.cache(vec![0], false);
+        let logits = decoder.forward(&[prompt], &mut cache, &Strengths::none(1), Want::All);
+        let expected = &case.expected[&format!("logits.p{p}.s2")]; // strength 1
+        let difference = (logits.unwrap().get(0).unwrap() - expected).unwrap().abs().unwrap();
+        let difference = difference.max_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(difference < 2e-4, "{difference}");
+    }
+}
+
+/// What a configuration says of heads is not believed: no count of them divides by 0 or overflows.
+#[test]
+fn heads_of_nonsense_part_no_weight() {
+    let source = folder().join("phi3/model");
+    for (heads, groups) in [(0u64, 0u64), (u64::MAX, u64::MAX), (1 << 63, 1), (3, 7)] {
+        let place = tempfile::tempdir().unwrap();
+        for name in ["config.json", "model.safetensors"] {
+            std::fs::copy(source.join(name), place.path().join(name)).unwrap();
+        }
+        let config = std::fs::read(source.join("config.json")).unwrap();
+        let mut config: Value = serde_json::from_slice(&config).unwrap();
+        config["num_attention_heads"] = heads.into();
+        config["num_key_value_heads"] = groups.into();
+        std::fs::write(place.path().join("config.json"), config.to_string()).unwrap();
+        let base = Base::open(place.path()).unwrap();
+        assert!(Decoder::load(&base, None, &Device::Cpu).is_err(), "{heads} {groups}");
+    }
+}

@@ -1,21 +1,63 @@
-//! Times as text, in UTC.
+//! The calendar and times as text, in UTC.
 
 use std::time::SystemTime;
 
-/// `2026-11-24T18:30:00Z` (RFC 3339; the proleptic Gregorian calendar, after Hinnant, 2013).
+/// A moment in the proleptic Gregorian calendar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// The year.
+    pub year: i64,
+    /// From 0, January.
+    pub month: usize,
+    /// Of the month, from 1.
+    pub day: i64,
+    /// From 1.
+    pub day_of_year: i64,
+    /// From 0, a Sunday.
+    pub weekday: usize,
+    /// 0 to 23.
+    pub hour: i64,
+    /// 0 to 59.
+    pub minute: i64,
+    /// 0 to 59.
+    pub second: i64,
+}
+
+impl Moment {
+    /// The moment so many seconds after 1970-01-01 00:00 UTC; days to a date as in Howard Hinnant's `civil_from_days`.
+    pub fn new(seconds: i64) -> Self {
+        let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+        let shifted = days + 719_468; // from 0000-03-01
+        let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+        let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+        let from_march = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * from_march + 2) / 153;
+        let day = from_march - (153 * month_from_march + 2) / 5 + 1;
+        let month = (month_from_march + 2) % 12;
+        let year = year_of_era + era * 400 + i64::from(month <= 1);
+        let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+        let day_of_year =
+            if month <= 1 { from_march - 306 + 1 } else { from_march + 59 + i64::from(leap) + 1 };
+        Self {
+            year,
+            month: usize::try_from(month).unwrap_or(0),
+            day,
+            day_of_year,
+            weekday: usize::try_from((days + 4).rem_euclid(7)).unwrap_or(0),
+            hour: rest / 3600,
+            minute: rest / 60 % 60,
+            second: rest % 60,
+        }
+    }
+}
+
+/// `2026-11-24T18:30:00Z` (RFC 3339).
 pub fn rfc3339(time: SystemTime) -> String {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    let (hour, minute) = (second / 3600, second % 3600 / 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}Z", second % 60)
+    let Moment { year, month, day, hour, minute, second, .. } =
+        Moment::new(i64::try_from(seconds).unwrap_or(i64::MAX / 2));
+    let month = month + 1;
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 /// Seconds since 1970 of a time that [`rfc3339`] wrote.

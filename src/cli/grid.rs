@@ -13,6 +13,7 @@ use lora_eval::grid::{
     Backend, FakeBackend, Options, Outcome, Plan, Request, TextBackend, execute, fingerprint,
 };
 use lora_eval::prompt::Prompt;
+use lora_eval::report::render;
 use lora_eval::run::{
     AdapterRecord, BaseRecord, FORMAT, LockMode, PlanRecord, Run, RunKind, RunRecord, Shard, Start,
 };
@@ -290,20 +291,19 @@ impl Job<'_> {
     }
 
     fn finish(&self, run: &Run, done: Outcome, start: Instant) -> anyhow::Result<()> {
-        let cells = run.cells()?;
-        let scores = lora_eval::grid::scores(run.record(), &cells.found)?;
+        let view = report::view(run)?;
         let mut report_path = None;
-        if cells.missing.is_empty() {
-            run.write_scores(&scores)?;
-            run.write_report(&report::html(std::slice::from_ref(run))?)?;
+        if view.missing.is_empty() {
+            run.write_scores(&view.scores)?;
+            run.write_report(&render(std::slice::from_ref(&view))?)?;
             report_path = Some(run.path().join("report.html"));
         }
         let planned = run.record().plan.cells.len();
         if self.global.json {
             return output::json(&json!({
                 "out": run.path(), "cells": planned, "written": done.written,
-                "batches": done.batches, "missing": cells.missing.len(),
-                "report": report_path, "scores": scores,
+                "batches": done.batches, "missing": view.missing.len(),
+                "report": report_path, "scores": view.scores,
                 "seconds": start.elapsed().as_secs_f64(),
             }));
         }
@@ -315,13 +315,13 @@ impl Job<'_> {
             start.elapsed().as_secs_f64()
         );
         if let Some(path) = report_path {
-            text.push_str(&table::scores(&scores));
+            text.push_str(&table::scores(&view.scores));
             let _ = writeln!(text, "report    {}", path.display());
         } else {
             let _ = writeln!(
                 text,
                 "{} cells are other shards'; when all are done: lora-eval report {}",
-                cells.missing.len(),
+                view.missing.len(),
                 run.path().display()
             );
         }

@@ -23,6 +23,10 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     let keep = |c: char| !c.is_control() || c == '\n' || c == '\t';
     let text: String =
         text.chars().map(|c| if keep(c) { c } else { char::REPLACEMENT_CHARACTER }).collect();
+    write(&text)
+}
+
+fn write(text: &str) -> anyhow::Result<()> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
@@ -32,13 +36,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 /// Prints a generated text: as it is into a file or a pipe, without control characters on a terminal.
 pub fn text(text: &str) -> anyhow::Result<()> {
     let text = format!("{text}\n");
-    if io::stdout().is_terminal() {
-        return print(&text);
-    }
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
-    }
+    if io::stdout().is_terminal() { print(&text) } else { write(&text) }
 }
 
 /// Prints an error, its causes and its hint.

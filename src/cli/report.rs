@@ -60,14 +60,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     output::print(&format!("{}\n", out.display()))
 }
 
-/// The report of some runs.
-pub fn html(runs: &[Run]) -> anyhow::Result<String> {
-    let views = runs.iter().map(view).collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(render(&views)?)
-}
-
 /// A run as it lies on disk, scored.
-fn view(run: &Run) -> anyhow::Result<RunView> {
+pub fn view(run: &Run) -> anyhow::Result<RunView> {
     let cells = run.cells()?;
     for extra in &cells.extra {
         output::warn(&format!("{}: not a cell of this run, left out", extra.display()));

@@ -7,12 +7,21 @@ use crate::adapter::{Component, ModuleId};
 /// Phi-3 fuses q, k and v in one weight and gate and up in another. An adapter may speak of either.
 pub(super) fn name_parts(base: &Base, table: &mut Table) {
     let Some(config) = base.configs.get(&Component::Language) else { return };
-    let count = |key: &str| config[key].as_u64().and_then(|n| usize::try_from(n).ok());
+    // no model has as many heads; and what the file says must not overflow
+    let count = |key: &str| {
+        let count = config[key].as_u64().and_then(|n| usize::try_from(n).ok());
+        count.filter(|n| (1..1 << 24).contains(n))
+    };
     let heads = count("num_attention_heads").unwrap_or(1);
     let groups = count("num_key_value_heads").unwrap_or(heads);
     let fused: Vec<Target> = table.targets.values().cloned().collect();
     for target in fused {
         let rows = target.weight.rows.len();
+        let fits = target.weight.shape.len() == 2
+            && target.bias.as_ref().is_none_or(|bias| bias.shape == [rows]);
+        if !fits {
+            continue;
+        }
         let parts: &[(&str, usize)] = match target.id.path.rsplit('.').next() {
             Some("qkv_proj") if rows % (heads + 2 * groups) == 0 => {
                 let head = rows / (heads + 2 * groups);

@@ -190,12 +190,8 @@ impl Changes {
 }
 
 /// The rows of `x` that take part, in f32: the product with A loses too much in 16 bits.
-fn rows_of(x: &Tensor, active: &Active) -> Result<Tensor> {
-    let rows = match &active.rows {
-        None => x.clone(),
-        Some(rows) => x.index_select(rows, 0)?,
-    };
-    rows.to_dtype(DType::F32)
+pub(super) fn rows_of(x: &Tensor, active: &Active) -> Result<Tensor> {
+    active.of(x)?.to_dtype(DType::F32)
 }
 
 /// (active, …, columns) times (active, 1, columns) or (active, 1, 1).

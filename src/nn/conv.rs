@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::Strengths;
-use super::changes::{Attachment, added, row_delta, scaled};
+use super::changes::{Attachment, added, row_delta, rows_of, scaled};
 use super::weight::to_candle;
 use crate::adapter::{Delta, Module, RowDelta};
 
@@ -108,7 +108,7 @@ impl Conv2d {
         y = self.add_low_rank(y, x, strengths)?;
         for (adapter, delta) in &self.dense {
             let Some(active) = strengths.active(&[(*adapter, 1.0)], x.device())? else { continue };
-            let x = rows_of(x, active.rows.as_ref())?;
+            let x = rows_of(x, &active)?;
             let change = scaled(&self.convolve(&x, delta)?, &active.factors)?;
             y = added(&y, &change, &active)?;
         }
@@ -134,7 +134,7 @@ impl Conv2d {
         let Some(active) = strengths.active(&columns, x.device())? else { return Ok(y) };
         let a: Vec<&Tensor> = self.low_rank.iter().map(|part| &part.a).collect();
         let b: Vec<&Tensor> = self.low_rank.iter().map(|part| &part.b).collect();
-        let x = rows_of(x, active.rows.as_ref())?;
+        let x = rows_of(x, &active)?;
         let inner = self.convolve(&x, &Tensor::cat(&a, 0)?)?;
         let (rows, _, ranks) = active.factors.dims3()?;
         let inner = inner.broadcast_mul(&active.factors.reshape((rows, ranks, 1, 1))?)?;
@@ -146,12 +146,4 @@ impl Conv2d {
         let ConvConfig { stride, padding, dilation, groups } = self.config;
         x.to_dtype(weight.dtype())?.conv2d(weight, padding, stride, dilation, groups)
     }
-}
-
-fn rows_of(x: &Tensor, rows: Option<&Tensor>) -> Result<Tensor> {
-    let x = match rows {
-        None => x.clone(),
-        Some(rows) => x.index_select(rows, 0)?,
-    };
-    x.to_dtype(DType::F32)
 }

@@ -84,10 +84,7 @@ impl Embedding {
             let rank = part.left.dim(1)?;
             let columns = vec![(part.adapter, part.scale); rank];
             let Some(active) = strengths.active(&columns, ids.device())? else { continue };
-            let ids = match &active.rows {
-                None => ids.clone(),
-                Some(rows) => ids.index_select(rows, 0)?,
-            };
+            let ids = active.of(ids)?;
             let (rows, length) = ids.dims2()?;
             let inner = part.left.index_select(&ids.flatten_all()?, 0)?;
             let inner = scaled(&inner.reshape((rows, length, rank))?, &active.factors)?;
@@ -97,10 +94,7 @@ impl Embedding {
             let Some(active) = strengths.active(&[(*adapter, 1.0)], ids.device())? else {
                 continue;
             };
-            let ids = match &active.rows {
-                None => ids.clone(),
-                Some(rows) => ids.index_select(rows, 0)?,
-            };
+            let ids = active.of(ids)?;
             let (rows, length) = ids.dims2()?;
             let change = delta.index_select(&ids.flatten_all()?, 0)?;
             let change = change.reshape((rows, length, delta.dim(1)?))?;

@@ -14,6 +14,13 @@ pub struct Strengths {
     kept: Mutex<BTreeMap<Vec<(usize, u32)>, Active>>,
 }
 
+impl Active {
+    /// These rows of a tensor.
+    pub fn of(&self, x: &Tensor) -> Result<Tensor> {
+        self.rows.as_ref().map_or_else(|| Ok(x.clone()), |rows| x.index_select(rows, 0))
+    }
+}
+
 /// The rows in which some adapters act, and by how much.
 #[derive(Debug, Clone)]
 pub struct Active {

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::base::clock::Moment;
+
 /// What time it is for a template.
 ///
 /// `transformers` answers with the local time; here it is UTC, so that the same command gives the
@@ -35,20 +37,6 @@ const DAYS: [&str; 7] =
 /// 0001-01-01 to 9999-12-31, Python's range.
 const RANGE: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
-/// A moment in the proleptic Gregorian calendar.
-struct Moment {
-    year: i64,
-    month: usize,
-    day: i64,
-    /// From 1.
-    day_of_year: i64,
-    /// From 0, a Sunday.
-    weekday: usize,
-    hour: i64,
-    minute: i64,
-    second: i64,
-}
-
 impl Clock {
     fn seconds(self) -> i64 {
         let now = match self {
@@ -76,80 +64,57 @@ impl Clock {
                 directive => (true, directive),
             };
             let directive = directive.ok_or("`%` at the end of the format")?;
-            moment.write(&mut text, directive, pad)?;
+            write_part(&moment, &mut text, directive, pad)?;
         }
         Ok(text)
     }
 }
 
-impl Moment {
-    /// Days to a date as in Howard Hinnant's `civil_from_days`.
-    fn new(seconds: i64) -> Self {
-        let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-        let shifted = days + 719_468; // from 0000-03-01
-        let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-        let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-        let from_march = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month_from_march = (5 * from_march + 2) / 153;
-        let day = from_march - (153 * month_from_march + 2) / 5 + 1;
-        let month = (month_from_march + 2) % 12;
-        let year = year_of_era + era * 400 + i64::from(month <= 1);
-        let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-        let day_of_year =
-            if month <= 1 { from_march - 306 + 1 } else { from_march + 59 + i64::from(leap) + 1 };
-        Self {
-            year,
-            month: usize::try_from(month).unwrap_or(0),
-            day,
-            day_of_year,
-            weekday: usize::try_from((days + 4).rem_euclid(7)).unwrap_or(0),
-            hour: rest / 3600,
-            minute: rest / 60 % 60,
-            second: rest % 60,
+/// One part of a moment, as `strftime` writes it.
+fn write_part(
+    moment: &Moment,
+    text: &mut String,
+    directive: char,
+    pad: bool,
+) -> Result<(), String> {
+    let (month, day) = (MONTHS[moment.month], DAYS[moment.weekday]);
+    let number = moment.month + 1;
+    let (value, width) = match directive {
+        'Y' => (moment.year, if pad { 4 } else { 1 }),
+        'y' => (moment.year % 100, 2),
+        'm' => (i64::try_from(number).unwrap_or(0), 2),
+        'd' => (moment.day, 2),
+        'H' => (moment.hour, 2),
+        'I' => ((moment.hour + 11) % 12 + 1, 2),
+        'M' => (moment.minute, 2),
+        'S' => (moment.second, 2),
+        'j' => (moment.day_of_year, 3),
+        'f' => (0, 6),
+        'w' => (i64::try_from(moment.weekday).unwrap_or(0), 1),
+        _ => {
+            let done = match directive {
+                'B' => write!(text, "{month}"),
+                'b' | 'h' => write!(text, "{}", &month[..3]),
+                'A' => write!(text, "{day}"),
+                'a' => write!(text, "{}", &day[..3]),
+                'p' => write!(text, "{}", if moment.hour < 12 { "AM" } else { "PM" }),
+                'e' => write!(text, "{:>2}", moment.day),
+                'F' => write!(text, "{:04}-{number:02}-{:02}", moment.year, moment.day),
+                'T' => write!(text, "{:02}:{:02}:{:02}", moment.hour, moment.minute, moment.second),
+                'R' => write!(text, "{:02}:{:02}", moment.hour, moment.minute),
+                'D' => {
+                    write!(text, "{number:02}/{:02}/{:02}", moment.day, moment.year % 100)
+                }
+                'z' | 'Z' => Ok(()), // a time without a zone, as in Python
+                '%' => write!(text, "%"),
+                other => return Err(format!("`%{other}` is not a known part of a date")),
+            };
+            return done.map_err(|e| e.to_string());
         }
-    }
-
-    fn write(&self, text: &mut String, directive: char, pad: bool) -> Result<(), String> {
-        let (month, day) = (MONTHS[self.month], DAYS[self.weekday]);
-        let number = self.month + 1;
-        let (value, width) = match directive {
-            'Y' => (self.year, if pad { 4 } else { 1 }),
-            'y' => (self.year % 100, 2),
-            'm' => (i64::try_from(number).unwrap_or(0), 2),
-            'd' => (self.day, 2),
-            'H' => (self.hour, 2),
-            'I' => ((self.hour + 11) % 12 + 1, 2),
-            'M' => (self.minute, 2),
-            'S' => (self.second, 2),
-            'j' => (self.day_of_year, 3),
-            'f' => (0, 6),
-            'w' => (i64::try_from(self.weekday).unwrap_or(0), 1),
-            _ => {
-                let done = match directive {
-                    'B' => write!(text, "{month}"),
-                    'b' | 'h' => write!(text, "{}", &month[..3]),
-                    'A' => write!(text, "{day}"),
-                    'a' => write!(text, "{}", &day[..3]),
-                    'p' => write!(text, "{}", if self.hour < 12 { "AM" } else { "PM" }),
-                    'e' => write!(text, "{:>2}", self.day),
-                    'F' => write!(text, "{:04}-{number:02}-{:02}", self.year, self.day),
-                    'T' => write!(text, "{:02}:{:02}:{:02}", self.hour, self.minute, self.second),
-                    'R' => write!(text, "{:02}:{:02}", self.hour, self.minute),
-                    'D' => {
-                        write!(text, "{number:02}/{:02}/{:02}", self.day, self.year % 100)
-                    }
-                    'z' | 'Z' => Ok(()), // a time without a zone, as in Python
-                    '%' => write!(text, "%"),
-                    other => return Err(format!("`%{other}` is not a known part of a date")),
-                };
-                return done.map_err(|e| e.to_string());
-            }
-        };
-        let width = if pad { width } else { 1 };
-        write!(text, "{value:0width$}").map_err(|e| e.to_string())
-    }
+    };
+    let width = if pad { width } else { 1 };
+    write!(text, "{value:0width$}").map_err(|e| e.to_string())
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;
