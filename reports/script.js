@@ -33,6 +33,8 @@
     const body = grid.querySelector(".rows");
     if (!body) return null;
     const rows = [...body.querySelectorAll(".row:not(.head)")];
+    // headings of groups; the rows of a group stay below its own
+    const heads = [...body.querySelectorAll(".group")];
     const words = new Map();
     const textOf = (row) => {
       if (!words.has(row)) {
@@ -54,14 +56,19 @@
         row.hidden = !keep;
         shown += keep;
       }
+      for (const head of heads)
+        head.hidden = !rows.some((row) => !row.hidden && row.dataset.group === head.dataset.group);
       grid.querySelector(".count").textContent =
         shown === rows.length ? `${shown} rows` : `${shown} of ${rows.length} rows`;
       grid.querySelector(".none").hidden = shown > 0;
     };
     const sort = () => {
       const key = value("sort");
-      rows.sort((a, b) => a.dataset[key] - b.dataset[key]);
+      const group = (row) => (heads.length ? row.dataset.group : 0);
+      rows.sort((a, b) => group(a) - group(b) || a.dataset[key] - b.dataset[key]);
       body.append(...rows);
+      for (const head of heads)
+        rows.find((row) => row.dataset.group === head.dataset.group)?.before(head);
     };
     const modes = [...grid.querySelectorAll("[data-mode]")];
     const setMode = (mode) => {
@@ -119,6 +126,7 @@
         control("find").select();
       },
       diff: () => {
+        if (!modes.length) return;
         const at = modes.findIndex((b) => b.dataset.mode === grid.dataset.diff);
         setMode(modes[(at + 1) % modes.length].dataset.mode);
       },
@@ -167,7 +175,8 @@
       true,
     );
     document.addEventListener("keydown", (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || help.open) return;
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      if (document.querySelector("dialog[open]")) return;
       const field = event.target.closest("input, select, textarea");
       if (field) {
         if (event.key === "Escape") field.blur();

@@ -23,6 +23,7 @@ pub mod merge;
 pub mod metric;
 pub mod model;
 pub mod nn;
+pub mod picture;
 pub mod prompt;
 pub mod report;
 pub mod run;

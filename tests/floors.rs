@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Modules and their floors. Modules of equal number are siblings.
-const FLOORS: [(&str, u8); 20] = [
+const FLOORS: [(&str, u8); 21] = [
     ("base", 0),
     ("linalg", 0),
     ("tensors", 1), // the first floor's lower landing: files of tensors need `base`
@@ -18,6 +18,7 @@ const FLOORS: [(&str, u8); 20] = [
     ("hub", 2),
     ("stats", 2),
     ("run", 2),
+    ("picture", 2),
     ("suite", 2),
     ("text", 2),
     ("nn", 3),

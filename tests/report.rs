@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use html5ever::tendril::TendrilSink as _;
-use lora_eval::report::{ReportError, RunView, render, render_with_pictures};
+use lora_eval::report::{ReportError, RunView, render};
 use lora_eval::run::{
     AdapterAt, AdapterRecord, BaseRecord, Better, Cell, FORMAT, MetricScores, PlanRecord, RunKind,
     RunRecord, ScoreRow, Scores,
@@ -398,21 +398,6 @@ fn several_runs_have_one_line_each_and_their_own_grids() {
     assert!(html.contains("id=\"grid-0\"") && html.contains("id=\"grid-1\""));
     assert!(words(&html).contains("2 runs side by side"));
     assert!(html.contains("second, xx = x, strength 0.5: 25"));
-}
-
-#[test]
-fn pictures_are_put_in_or_named() {
-    let mut images = run("x");
-    images.record.kind = RunKind::Image;
-    let named = render(std::slice::from_ref(&images)).unwrap();
-    assert!(!skeleton(&named).contains(" img "));
-    assert!(words(&named).contains("axz, strength 0"));
-    let png = b"\x89PNG\r\n\x1a\n";
-    let inlined = render_with_pictures(&[images.clone()], |_, _| Some(png.to_vec())).unwrap();
-    // RFC 4648 of the eight bytes of a PNG's signature
-    assert!(inlined.contains("src=\"data:image/png;base64,iVBORw0KGgo=\""));
-    let refused = render_with_pictures(&[images], |_, _| Some(b"<svg>".to_vec())).unwrap();
-    assert!(!skeleton(&refused).contains(" img "));
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub enum Component {
     TextEncoder2,
     /// A language model.
     Language,
+    /// The autoencoder of Stable Diffusion, which no adapter changes.
+    Vae,
 }
 
 impl Component {
@@ -25,6 +27,7 @@ impl Component {
             Self::TextEncoder => "text_encoder",
             Self::TextEncoder2 => "text_encoder_2",
             Self::Language => "model",
+            Self::Vae => "vae",
         }
     }
 

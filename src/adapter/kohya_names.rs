@@ -163,7 +163,7 @@ pub fn write(id: &ModuleId, unet: UnetNames, two_encoders: bool) -> Option<Strin
         Component::TextEncoder if two_encoders => "lora_te1_",
         Component::TextEncoder => "lora_te_",
         Component::TextEncoder2 => "lora_te2_",
-        Component::Language => return None,
+        Component::Language | Component::Vae => return None,
     };
     // Every up block of SDXL that has an upsampler has attention. A module that the original UNet
     // has not keeps its diffusers name.

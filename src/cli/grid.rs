@@ -10,8 +10,12 @@ use anyhow::Context as _;
 use lora_eval::base::clock;
 use lora_eval::base::digest::sha256;
 use lora_eval::grid::{
-    Backend, FakeBackend, Options, Outcome, Plan, Request, TextBackend, execute, fingerprint,
+    Backend, FakeBackend, ImageBackend, Options, Outcome, Plan, Request, TextBackend, execute,
+    fingerprint,
 };
+use lora_eval::hub;
+use lora_eval::model::Base;
+use lora_eval::model::diffusion::Placement;
 use lora_eval::prompt::Prompt;
 use lora_eval::report::render;
 use lora_eval::run::{
@@ -21,6 +25,7 @@ use lora_eval::suite::{Input, Strengths, Suite, parse_seeds};
 use serde_json::json;
 
 use super::global::Global;
+use super::images::{self, Images};
 use super::language::{self, Model};
 use super::{RESUMABLE, output, progress, report, table};
 
@@ -31,12 +36,14 @@ use super::{RESUMABLE, output, progress, report, table};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     lora-eval grid prompts/assistant.yaml --base Llama-3.2-1B/ --lora style=my-adapter/ --strengths 0:1.5:0.25 --out runs/style\n  \
+    lora-eval grid prompts/pictures.yaml --base v1-5-pruned.safetensors --lora ink.safetensors --strengths 0:1.2:0.2 --out runs/ink\n  \
     lora-eval grid suite.yaml --base model.gguf --lora a=a/ --lora b=b/:0.5 --out runs/ab --dry-run")]
 pub struct Args {
     /// The suite
     #[arg(value_name = "SUITE.yaml")]
     suite: PathBuf,
-    /// The base: a transformers folder, a .gguf file, or hf:OWNER/NAME
+    /// The base: a diffusers or transformers folder, a .safetensors file of Stable Diffusion, a .gguf
+    /// file, or hf:OWNER/NAME
     #[arg(long, value_name = "BASE")]
     base: String,
     #[command(flatten)]
@@ -56,6 +63,9 @@ pub struct Args {
     /// Most rows of a batch [default: all strengths of a prompt]
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u16).range(2..))]
     max_batch: Option<u16>,
+    /// Another autoencoder of a base of pictures: a .safetensors file or a folder
+    #[arg(long, value_name = "VAE")]
+    vae: Option<PathBuf>,
     /// Say what would be made, and make nothing
     #[arg(long)]
     dry_run: bool,
@@ -109,40 +119,92 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
                 named.iter().map(|n| language::axis(n, fake_record(n).sha256)).collect();
             let base = BaseRecord {
                 name: args.base.clone(),
-                description: "no model: texts are made up".to_owned(),
+                description: "no model: what it makes is made up".to_owned(),
                 sha256: sha256(args.base.as_bytes()),
             };
-            let mut job = Job { global, args, suite: &suite, base, adapters, axes, created };
+            let kind = FakeBackend::kind(&suite);
+            let mut job = Job { global, args, suite: &suite, kind, base, adapters, axes, created };
             let plan = job.plan(("none", "none"))?;
             let pause = Duration::from_millis(pause);
             let mut backend = FakeBackend { suite: &suite, pause };
             job.make(&plan, ("none", "none"), &mut backend)
         }
         Which::Model => {
-            let Model { base, loaded, adapters, axes } =
-                language::open(global, &args.base, &named, args.strict)?;
-            // quantised weights used as they are, or decoded to a type
-            let dtype = match global.weights() {
-                Some(weights) => weights.as_str(),
-                None if base.gguf.is_some() => "auto",
-                None => loaded.decoder.dtype().as_str(),
-            };
-            let base = BaseRecord {
-                name: args.base.clone(),
-                description: base.describe(),
-                sha256: fingerprint(&base)?,
-            };
-            let device = super::generate::device_name(&loaded);
-            let mut job = Job { global, args, suite: &suite, base, adapters, axes, created };
-            let plan = job.plan((&device, dtype))?;
-            let rows = args.max_batch.map(usize::from);
-            let mut backend = TextBackend::new(&loaded, &suite, &job.axes, rows).at(&job.created);
-            for note in backend.check(&plan)? {
-                output::warn(&note);
+            let base = Base::open_to_run(&hub::resolve(&args.base)?)?;
+            if base.draws() {
+                let base = match &args.vae {
+                    Some(vae) => base.with_autoencoder(vae)?,
+                    None => base,
+                };
+                return draw(global, args, &suite, (base, &named), created);
             }
-            job.make(&plan, (&device, dtype), &mut backend)
+            anyhow::ensure!(
+                args.vae.is_none(),
+                "--vae is for pictures, and {} is a language model\nhint: leave it out",
+                args.base
+            );
+            write(global, args, &suite, (base, &named), created)
         }
     }
+}
+
+/// A grid of texts.
+fn write(
+    global: &Global,
+    args: &Args,
+    suite: &Suite,
+    (base, named): (Base, &[language::Named]),
+    created: String,
+) -> anyhow::Result<()> {
+    let Model { base, loaded, adapters, axes } = language::open(global, base, named, args.strict)?;
+    // quantised weights used as they are, or decoded to a type
+    let dtype = match global.weights() {
+        Some(weights) => weights.as_str(),
+        None if base.gguf.is_some() => "auto",
+        None => loaded.decoder.dtype().as_str(),
+    };
+    let base = record(args, &base)?;
+    let device = super::generate::device_name(&loaded);
+    let kind = RunKind::Text;
+    let mut job = Job { global, args, suite, kind, base, adapters, axes, created };
+    let plan = job.plan((&device, dtype))?;
+    let rows = args.max_batch.map(usize::from);
+    let axes = job.axes.clone();
+    let mut backend = TextBackend::new(&loaded, suite, &axes, rows).at(&job.created);
+    for note in backend.check(&plan)? {
+        output::warn(&note);
+    }
+    job.make(&plan, (&device, dtype), &mut backend)
+}
+
+/// A grid of pictures.
+fn draw(
+    global: &Global,
+    args: &Args,
+    suite: &Suite,
+    (base, named): (Base, &[language::Named]),
+    created: String,
+) -> anyhow::Result<()> {
+    let Images { base, model, adapters, axes, name } =
+        images::open(global, base, named, args.strict)?;
+    let device = super::generate::location(&model.diffusion.device);
+    let dtype = Placement::new(&base, &model.diffusion.device, global.weights()).name(&base);
+    let base = record(args, &base)?;
+    let kind = RunKind::Image;
+    let mut job = Job { global, args, suite, kind, base, adapters, axes, created };
+    let plan = job.plan((&device, dtype))?;
+    let rows = args.max_batch.map(usize::from);
+    let axes = job.axes.clone();
+    let mut backend = ImageBackend::new(&model, suite, &axes, name, rows);
+    for note in backend.check(&plan)? {
+        output::warn(&note);
+    }
+    job.make(&plan, (&device, dtype), &mut backend)
+}
+
+fn record(args: &Args, base: &Base) -> anyhow::Result<BaseRecord> {
+    let (name, description) = (args.base.clone(), base.describe());
+    Ok(BaseRecord { name, description, sha256: fingerprint(base)? })
 }
 
 /// When the run was started: a run that goes on keeps its time, which chat templates may ask for.
@@ -200,6 +262,7 @@ struct Job<'a> {
     global: &'a Global,
     args: &'a Args,
     suite: &'a Suite,
+    kind: RunKind,
     base: BaseRecord,
     adapters: Vec<AdapterRecord>,
     axes: Vec<lora_eval::grid::Axis>,
@@ -212,7 +275,10 @@ impl Job<'_> {
             suite: self.suite,
             base: &self.base.sha256,
             adapters: &self.axes,
-            kind: "text",
+            kind: match self.kind {
+                RunKind::Text => "text",
+                RunKind::Image => "image",
+            },
             dtype,
             device: device.split(':').next().unwrap_or_default(),
             max_batch: self.args.max_batch.map(usize::from),
@@ -223,7 +289,7 @@ impl Job<'_> {
         RunRecord {
             format: FORMAT,
             program: format!("lora-eval {}", env!("CARGO_PKG_VERSION")),
-            kind: RunKind::Text,
+            kind: self.kind,
             created: self.created.clone(),
             suite: self.suite.to_json(),
             suite_sha256: self.suite.sha256.clone(),

@@ -1,4 +1,4 @@
-//! What the verbs that run a language model have in common.
+//! What the verbs that run a model have in common, and opening one of texts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,7 @@ use lora_eval::base::digest::{sha256, sha256_file};
 use lora_eval::base::hint::nearest;
 use lora_eval::base::terminal::printable;
 use lora_eval::grid::{Axis, Loaded};
-use lora_eval::hub;
-use lora_eval::model::Base;
+use lora_eval::model::{Base, Unmatched};
 use lora_eval::run::AdapterRecord;
 use lora_eval::tensors::{Limits, TensorFile};
 
@@ -39,6 +38,8 @@ pub struct Named {
     pub path: PathBuf,
     /// The strength given on the command line.
     pub fixed: Option<f64>,
+    /// That of the text encoders, where it is another.
+    pub fixed_text: Option<f64>,
     /// From `--lora-dir`.
     pub on_demand: bool,
 }
@@ -56,7 +57,10 @@ impl LoraArgs {
                 );
             }
             let fixed = reference.given.then(|| decimal(reference.unet));
-            all.push(Named { name, path: reference.path.clone(), fixed, on_demand: false });
+            let apart = reference.given && reference.text_encoder != reference.unet;
+            let fixed_text = apart.then(|| decimal(reference.text_encoder));
+            let path = reference.path.clone();
+            all.push(Named { name, path, fixed, fixed_text, on_demand: false });
         }
         let Some(folder) = &self.lora_dir else { return Ok(all) };
         if !folder.is_dir() {
@@ -81,7 +85,7 @@ impl LoraArgs {
                 );
             };
             let (name, path) = (name.clone(), path.clone());
-            all.push(Named { name, path, fixed: None, on_demand: true });
+            all.push(Named { name, path, fixed: None, fixed_text: None, on_demand: true });
         }
         Ok(all)
     }
@@ -152,43 +156,58 @@ pub struct Model {
     pub axes: Vec<Axis>,
 }
 
-/// Opens a base and attaches adapters to it.
-pub fn open(global: &Global, base: &str, named: &[Named], strict: bool) -> anyhow::Result<Model> {
-    let base = Base::open_to_run(&hub::resolve(base)?)?;
+/// Opens a base of texts and attaches adapters to it.
+pub fn open(global: &Global, base: Base, named: &[Named], strict: bool) -> anyhow::Result<Model> {
     let mut loaded = Loaded::open(&base, global.weights(), &global.device()?)?;
     let (mut records, mut axes) = (Vec::new(), Vec::new());
     for (number, named) in named.iter().enumerate() {
         let adapter = adapters::open(&named.path)?;
         let attached = loaded.decoder.attach(number, &adapter, &base)?;
-        for note in &attached.notes {
-            output::warn(&format!("{}: {note}", named.path.display()));
-        }
-        if strict && !attached.unmatched.is_empty() {
-            bail!(
-                "{}: {} module(s) do not fit the base\nhint: without `--strict` the others are used",
-                named.path.display(),
-                attached.unmatched.len()
-            );
-        }
-        adapters::report_unmatched(&attached.unmatched, attached.matched);
-        let sha256 = fingerprint(&adapter)?;
-        records.push(AdapterRecord {
-            name: named.name.clone(),
-            path: named.path.display().to_string(),
-            sha256: sha256.clone(),
-            kinds: adapter.kinds().into_iter().map(|(kind, n)| (format!("{kind:?}"), n)).collect(),
-            ranks: adapter.ranks(),
-            matched: attached.matched,
-            unmatched: attached.unmatched.into_iter().map(|unmatched| unmatched.module).collect(),
-        });
-        axes.push(axis(named, sha256));
+        let (matched, unmatched) = (attached.matched, attached.unmatched);
+        let (record, axis) =
+            record(named, &adapter, strict, (matched, unmatched, &attached.notes))?;
+        records.push(record);
+        axes.push(axis);
     }
     Ok(Model { base, loaded, adapters: records, axes })
 }
 
+/// Says what does not fit, and records an adapter that was attached: modules that act, those that
+/// find no place, notes.
+pub fn record(
+    named: &Named,
+    adapter: &Adapter,
+    strict: bool,
+    (matched, unmatched, notes): (usize, Vec<Unmatched>, &[String]),
+) -> anyhow::Result<(AdapterRecord, Axis)> {
+    for note in notes {
+        output::warn(&format!("{}: {note}", named.path.display()));
+    }
+    if strict && !unmatched.is_empty() {
+        bail!(
+            "{}: {} module(s) do not fit the base\nhint: without `--strict` the others are used",
+            named.path.display(),
+            unmatched.len()
+        );
+    }
+    adapters::report_unmatched(&unmatched, matched);
+    let sha256 = fingerprint(adapter)?;
+    let record = AdapterRecord {
+        name: named.name.clone(),
+        path: named.path.display().to_string(),
+        sha256: sha256.clone(),
+        kinds: adapter.kinds().into_iter().map(|(kind, n)| (format!("{kind:?}"), n)).collect(),
+        ranks: adapter.ranks(),
+        matched,
+        unmatched: unmatched.into_iter().map(|unmatched| unmatched.module).collect(),
+    };
+    Ok((record, axis(named, sha256)))
+}
+
 /// An adapter's place in a plan.
 pub fn axis(named: &Named, sha256: String) -> Axis {
-    Axis { name: named.name.clone(), sha256, fixed: named.fixed, on_demand: named.on_demand }
+    let Named { name, fixed, fixed_text, on_demand, .. } = named.clone();
+    Axis { name, sha256, fixed, fixed_text, on_demand, short_hash: None }
 }
 
 /// Hash of everything that an adapter's effect depends on.

@@ -10,15 +10,18 @@ use lora_eval::metric::{
 use serde_json::json;
 
 use super::global::Global;
+use super::metric_image::{self, ImageMetric};
 use super::output;
 
-/// Score a file of texts against files of references, one segment a line
+/// Score a file of texts against files of references, one segment a line, or an image against another
 ///
-/// The same numbers and signatures as sacreBLEU 2.6 and rouge-score 0.1.2.
+/// The same numbers and signatures as sacreBLEU 2.6 and rouge-score 0.1.2; for images, the same
+/// numbers as scikit-image 0.26, torchmetrics 1.9 (MS-SSIM) and `ImageHash` 4.3.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     lora-eval metric bleu output.txt reference.txt\n  \
-    lora-eval metric chrf output.txt first.txt second.txt --word-order 2")]
+    lora-eval metric chrf output.txt first.txt second.txt --word-order 2\n  \
+    lora-eval metric ssim with.png without.png")]
 pub struct Args {
     #[command(subcommand)]
     metric: Metric,
@@ -26,6 +29,14 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Metric {
+    #[command(flatten)]
+    Text(TextMetric),
+    #[command(flatten)]
+    Image(ImageMetric),
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum TextMetric {
     /// BLEU: shared n-grams of words
     Bleu(BleuArgs),
     /// chrF and, with `--word-order 2`, chrF++: shared n-grams of characters
@@ -187,22 +198,29 @@ impl From<Tokenize> for Tokenizer {
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
-    let (name, files) = match &args.metric {
-        Metric::Bleu(args) => ("bleu", &args.files),
-        Metric::Chrf(args) => ("chrf", &args.files),
-        Metric::Ter(args) => ("ter", &args.files),
-        Metric::Rouge1(args) => ("rouge-1", &args.files),
-        Metric::Rouge2(args) => ("rouge-2", &args.files),
-        Metric::RougeL(args) => ("rouge-l", &args.files),
-        Metric::ExactMatch(args) => ("exact-match", &args.files),
+    match &args.metric {
+        Metric::Text(metric) => run_text(global, metric),
+        Metric::Image(metric) => metric_image::run(global, metric),
+    }
+}
+
+fn run_text(global: &Global, metric: &TextMetric) -> anyhow::Result<()> {
+    let (name, files) = match metric {
+        TextMetric::Bleu(args) => ("bleu", &args.files),
+        TextMetric::Chrf(args) => ("chrf", &args.files),
+        TextMetric::Ter(args) => ("ter", &args.files),
+        TextMetric::Rouge1(args) => ("rouge-1", &args.files),
+        TextMetric::Rouge2(args) => ("rouge-2", &args.files),
+        TextMetric::RougeL(args) => ("rouge-l", &args.files),
+        TextMetric::ExactMatch(args) => ("exact-match", &args.files),
     };
     let hypotheses = lines(&files.hypotheses)?;
     let references = references(files, hypotheses.len())?;
-    if matches!(args.metric, Metric::Ter(_) | Metric::RougeL(_)) {
+    if matches!(metric, TextMetric::Ter(_) | TextMetric::RougeL(_)) {
         refuse_huge_lines(files, &hypotheses, &references)?;
     }
     let texts = Texts::new(&hypotheses, &references)?;
-    let score = score(&args.metric, &texts)?;
+    let score = score(metric, &texts)?;
     if global.json {
         return output::json(&json!({
             "metric": name,
@@ -243,13 +261,13 @@ fn refuse_huge_lines(
     Ok(())
 }
 
-fn score(metric: &Metric, texts: &Texts<'_>) -> anyhow::Result<Score> {
+fn score(metric: &TextMetric, texts: &Texts<'_>) -> anyhow::Result<Score> {
     let rouge = |args: &RougeArgs, kind| {
         warn_of_other_scripts(texts);
         Rouge { kind, stemmer: args.stemmer }.corpus(texts)
     };
     let score = match metric {
-        Metric::Bleu(args) => {
+        TextMetric::Bleu(args) => {
             let bleu = Bleu {
                 lowercase: args.lowercase,
                 tokenize: args.tokenize.into(),
@@ -259,7 +277,7 @@ fn score(metric: &Metric, texts: &Texts<'_>) -> anyhow::Result<Score> {
             };
             bleu.corpus(texts)
         }
-        Metric::Chrf(args) => {
+        TextMetric::Chrf(args) => {
             let chrf = Chrf {
                 char_order: args.char_order,
                 word_order: args.word_order,
@@ -270,7 +288,7 @@ fn score(metric: &Metric, texts: &Texts<'_>) -> anyhow::Result<Score> {
             };
             chrf.corpus(texts)
         }
-        Metric::Ter(args) => {
+        TextMetric::Ter(args) => {
             let ter = Ter {
                 normalized: args.normalized,
                 no_punct: args.no_punct,
@@ -279,10 +297,10 @@ fn score(metric: &Metric, texts: &Texts<'_>) -> anyhow::Result<Score> {
             };
             ter.corpus(texts)
         }
-        Metric::Rouge1(args) => rouge(args, RougeKind::One),
-        Metric::Rouge2(args) => rouge(args, RougeKind::Two),
-        Metric::RougeL(args) => rouge(args, RougeKind::Longest),
-        Metric::ExactMatch(args) => ExactMatch { lowercase: args.lowercase }.corpus(texts),
+        TextMetric::Rouge1(args) => rouge(args, RougeKind::One),
+        TextMetric::Rouge2(args) => rouge(args, RougeKind::Two),
+        TextMetric::RougeL(args) => rouge(args, RougeKind::Longest),
+        TextMetric::ExactMatch(args) => ExactMatch { lowercase: args.lowercase }.corpus(texts),
     };
     Ok(score?)
 }

@@ -27,3 +27,8 @@ fn bar(global: &Global, total: u64, template: &str) -> ProgressBar {
     }
     bar
 }
+
+/// A bar that counts sampling steps.
+pub fn steps(global: &Global) -> ProgressBar {
+    bar(global, 0, "{bar:30} step {pos}/{len}  {eta} left")
+}

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use lora_eval::base::atomic;
-use lora_eval::report::{RunView, render};
+use lora_eval::report::{RunView, render_in};
 use lora_eval::run::Run;
 use lora_eval::tensors::TensorError;
 use serde_json::json;
@@ -49,7 +49,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
             ));
         }
     }
-    let html = render(&views)?;
+    let html = render_in(atomic::folder_of(&out), &views)?;
     atomic::write(&out, html.as_bytes()).map_err(|e| TensorError::io(&out, e))?;
     if let ([run], [view], None) = (runs.as_slice(), views.as_slice(), &args.out) {
         run.write_scores(&view.scores)?;

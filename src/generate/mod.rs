@@ -1,9 +1,11 @@
-//! Floor 5: texts of a language model at several strengths at once.
+//! Floor 5: texts of a language model, or pictures of a diffusion model, at several strengths at once.
 //!
 //! - [`prefill`]: one pass over the prompts of a batch; what it gives can be used for several seeds
 //! - [`complete`]: the texts; a row that has ended leaves the batch
 //! - [`teacher_forced`]: how a text fares under each row: negative log-likelihood, divergence from
 //!   row 0, agreement with it
+//! - [`conditioning`]: prompts for images into what text encoders are given
+//! - [`image`]: pictures
 //! - [`Sampling`], [`Noise`]: how a token is chosen; the noise of a prompt and seed depends on
 //!   nothing else
 //!
@@ -11,7 +13,9 @@
 //! so the unit of work is one prompt and seed with all its strengths.
 
 mod complete;
+pub mod conditioning;
 mod forced;
+pub mod image;
 mod noise;
 mod sampling;
 

@@ -7,13 +7,15 @@ use super::{GridError, Unit};
 /// What became of one cell of a unit.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Made {
-    /// The text.
+    /// The text; nothing for a picture.
     pub output: String,
+    /// The picture as a PNG file.
+    pub picture: Option<Vec<u8>>,
     /// Its tokens.
     pub token_ids: Vec<u32>,
     /// The prompt as the model got it, where a chat template made it.
     pub rendered: Option<String>,
-    /// Why it ended.
+    /// Why a text ended; what is to be said about a picture.
     pub finish: Option<String>,
     /// Tokens of the prompt.
     pub prompt_tokens: Option<usize>,
@@ -21,6 +23,8 @@ pub struct Made {
     pub tokens: Option<usize>,
     /// Tokens cut off the prompt.
     pub truncated: usize,
+    /// Features of a picture by the model that gave them, as the record keeps them.
+    pub features: BTreeMap<String, String>,
     /// Scores of this cell by metric.
     pub scores: BTreeMap<String, f64>,
     /// Rows of the batch it was made in, where its unit did not fit into one.

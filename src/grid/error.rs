@@ -1,8 +1,10 @@
 use std::path::PathBuf;
 
 use crate::generate::GenerateError;
+use crate::generate::image::ImageError;
 use crate::metric::MetricError;
 use crate::model::decoder::DecoderError;
+use crate::model::diffusion::sampler::SamplerError;
 use crate::prompt::PromptError;
 use crate::run::RunError;
 use crate::suite::{SettingError, SuiteError};
@@ -26,6 +28,9 @@ pub enum GridError {
     /// A metric.
     #[error(transparent)]
     Metric(#[from] MetricError),
+    /// A metric of pictures.
+    #[error(transparent)]
+    ImageMetric(#[from] crate::metric::image::ImageError),
     /// Statistics of a metric.
     #[error(transparent)]
     Stats(#[from] crate::stats::StatsError),
@@ -77,6 +82,24 @@ pub(super) enum PromptProblem {
         "the setting `{name}` is for images, and the base is a language model\nhint: for texts there are max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, stop, chat, system, long_prompts"
     )]
     ForImages { name: &'static str },
+    #[error(
+        "the setting `{name}` is for texts, and the base draws pictures\nhint: for pictures there are steps, guidance, guidance_rescale, sampler, scheduler, width, height, negative, clip_skip, rng"
+    )]
+    ForTexts { name: &'static str },
+    #[error(
+        "it is a list of messages, and the base draws pictures\nhint: give `prompt: …` instead"
+    )]
+    Messages,
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
+    #[error("{reference}: {problem}\nhint: references of pictures are paths relative to the suite")]
+    Reference { reference: String, problem: String },
+    #[error(
+        "the denoiser's output of {who} is not a number at step {step}\nhint: an adapter or the base holds NaN or infinite values (`lora-eval inspect` tells), or the strength is too large for the type that is computed in; try `--dtype f32`"
+    )]
+    NotDrawn { who: String, step: usize },
     #[error(
         "its {tokens} tokens and {more} new ones are more than the context of {context}\nhint: shorten it, lower `max_new_tokens`, or set `long_prompts: truncate` to cut its beginning off"
     )]

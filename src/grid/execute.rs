@@ -54,12 +54,16 @@ pub fn execute(
     for (unit, _) in plan.missing(options.shard, options.present) {
         let made = backend.make(unit)?;
         outcome.batches += 1;
-        for (planned, made) in unit.cells.iter().zip(made) {
+        for (planned, mut made) in unit.cells.iter().zip(made) {
             if options.present.contains(&planned.id) {
                 continue;
             }
+            let picture = made.picture.take();
             let cell = cell(unit, planned, made, options);
-            outcome.written += usize::from(run.write_cell(&cell)?);
+            outcome.written += usize::from(match picture {
+                Some(png) => run.write_picture(cell, &png)?,
+                None => run.write_cell(&cell)?,
+            });
             (options.progress)(1);
         }
     }
@@ -87,6 +91,7 @@ fn cell(unit: &Unit, planned: &PlannedCell, made: Made, options: &Options<'_>) -
         tokens: made.tokens,
         truncated: made.truncated,
         batch: made.batch,
+        features: made.features,
         scores: made.scores,
         seconds: made.seconds,
     }

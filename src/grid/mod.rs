@@ -2,7 +2,7 @@
 //!
 //! - [`Plan`]: prompts × seeds × further axes as [`Unit`]s, each with one cell a strength
 //! - [`Backend`]: makes the cells of a unit in one batch; [`TextBackend`] with a language model,
-//!   [`FakeBackend`] out of nothing, so that all the rest can be tried without weights
+//!   [`ImageBackend`] with a diffusion model, [`FakeBackend`] out of nothing, so that all the rest can be tried without weights
 //! - [`execute`]: what is missing, unit by unit, each cell written whole or not at all
 //! - [`scores`]: every metric by group and strength, with confidence intervals
 //!
@@ -13,6 +13,7 @@ mod backend;
 mod error;
 mod execute;
 mod fake;
+mod image;
 mod judge;
 mod plan;
 mod prepare;
@@ -23,6 +24,7 @@ pub use backend::{Backend, Made};
 pub use error::GridError;
 pub use execute::{Options, Outcome, execute};
 pub use fake::FakeBackend;
+pub use image::{ImageBackend, Learned, ModelName};
 pub use plan::{Axis, Plan, PlannedCell, Request, Unit};
 pub use prepare::{Settings, text_settings};
 pub use scores::scores;

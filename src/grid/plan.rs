@@ -39,8 +39,12 @@ pub struct Axis {
     pub sha256: String,
     /// The strength it has wherever no prompt gives it one; `None`: it is on the strength axis.
     pub fixed: Option<f64>,
+    /// Its fixed strength in the text encoders of an image model, where that is another.
+    pub fixed_text: Option<f64>,
     /// It acts only where a prompt names it (`--lora-dir`).
     pub on_demand: bool,
+    /// The hash that the WebUI writes beside its name (the first digits of AutoV3).
+    pub short_hash: Option<String>,
 }
 
 /// All cells of a run.
@@ -74,8 +78,10 @@ pub struct PlannedCell {
     pub id: String,
     /// The value on the strength axis.
     pub strength: f64,
-    /// A strength for each adapter of the request.
+    /// A strength for each adapter of the request; in an image model, that in the denoiser.
     pub strengths: Vec<f64>,
+    /// The same in the text encoders of an image model.
+    pub text_strengths: Vec<f64>,
 }
 
 impl Plan {
@@ -121,11 +127,12 @@ impl Unit {
     pub fn adapters_at(&self, cell: &PlannedCell, adapters: &[Axis]) -> Vec<AdapterAt> {
         adapters
             .iter()
-            .zip(&cell.strengths)
-            .filter(|(adapter, strength)| !adapter.on_demand || **strength != 0.0)
-            .map(|(adapter, strength)| AdapterAt {
+            .zip(cell.strengths.iter().zip(&cell.text_strengths))
+            .filter(|(adapter, (unet, text))| !adapter.on_demand || **unet != 0.0 || **text != 0.0)
+            .map(|(adapter, (unet, text))| AdapterAt {
                 name: adapter.name.clone(),
-                strength: *strength,
+                strength: *unet,
+                text_encoder: (text != unet).then_some(*text),
             })
             .collect()
     }
@@ -174,14 +181,16 @@ fn points(axes: &BTreeMap<String, Vec<Value>>) -> Vec<BTreeMap<String, Value>> {
     points
 }
 
-/// The text without its tags, and the strengths that the tags give: index of the adapter → strength.
-fn read(
-    request: &Request<'_>,
-    input: &Input,
-) -> Result<(Input, BTreeMap<usize, f64>), PromptProblem> {
-    let mut named = BTreeMap::new();
+/// Strengths that tags give, by the index of the adapter: in the text encoders and in the denoiser.
+type Named = BTreeMap<usize, (f64, f64)>;
+
+/// The text without its tags, and the strengths that the tags give.
+fn read(request: &Request<'_>, input: &Input) -> Result<(Input, Named), PromptProblem> {
+    let mut named = Named::new();
+    let images = request.kind == "image";
     let mut take = |text: &str| -> Result<String, PromptProblem> {
-        let parsed = prompt::Prompt::parse_text(text)?;
+        let parsed =
+            if images { prompt::Prompt::parse(text)? } else { prompt::Prompt::parse_text(text)? };
         for tag in &parsed.adapters {
             let place = request.adapters.iter().position(|adapter| adapter.name == tag.name);
             let known: Vec<&str> = request.adapters.iter().map(|a| a.name.as_str()).collect();
@@ -189,12 +198,18 @@ fn read(
                 name: printable(&tag.name).to_string(),
                 near: did_you_mean(&tag.name, &known),
             })?;
-            *named.entry(place).or_insert(0.0) += tag.unet;
+            let strengths = named.entry(place).or_insert((0.0, 0.0));
+            let text = if images { tag.text_encoder } else { tag.unet };
+            *strengths = (strengths.0 + text, strengths.1 + tag.unet);
+        }
+        if images {
+            return Ok(parsed.text);
         }
         Ok(without_gap(text, &parsed.text, !parsed.adapters.is_empty()).to_owned())
     };
     let input = match input {
         Input::Prompt(text) => Input::Prompt(take(text)?),
+        Input::Messages(_) if images => return Err(PromptProblem::Messages),
         Input::Messages(messages) => {
             let mut messages = messages.clone();
             for message in &mut messages {
@@ -227,26 +242,30 @@ struct UnitOf<'a> {
 }
 
 impl UnitOf<'_> {
-    fn make(&self, named: &BTreeMap<usize, f64>, seed: u64, settings: &Settings) -> Unit {
+    fn make(&self, named: &Named, seed: u64, settings: &Settings) -> Unit {
         let adapters = self.request.adapters;
         let only = self.point.get("adapter").and_then(Value::as_str);
-        let at = |strength: f64| -> Vec<f64> {
+        let at = |strength: f64| -> (Vec<f64>, Vec<f64>) {
             let of = |(index, adapter): (usize, &Axis)| match (named.get(&index), adapter.fixed) {
                 (Some(given), _) => *given,
-                _ if adapter.on_demand => 0.0,
-                (None, Some(fixed)) => fixed,
-                (None, None) if only.is_some_and(|only| only != adapter.name) => 0.0,
-                (None, None) => strength,
+                _ if adapter.on_demand => (0.0, 0.0),
+                (None, Some(fixed)) => (adapter.fixed_text.unwrap_or(fixed), fixed),
+                (None, None) if only.is_some_and(|only| only != adapter.name) => (0.0, 0.0),
+                (None, None) => (strength, strength),
             };
-            adapters.iter().enumerate().map(of).collect()
+            adapters.iter().enumerate().map(of).unzip()
         };
         let mut all = self.request.suite.strengths.values().to_vec();
         all.sort_by_key(|strength| *strength != 0.0); // stable: only 0 moves, to the front
         let common = self.common(seed, settings, &all.iter().map(|s| at(*s)).collect::<Vec<_>>());
-        let cells = all.iter().map(|strength| PlannedCell {
-            id: cell_id(&json!({ "unit": common, "strength": strength })),
-            strength: *strength,
-            strengths: at(*strength),
+        let cells = all.iter().map(|strength| {
+            let (text_strengths, strengths) = at(*strength);
+            PlannedCell {
+                id: cell_id(&json!({ "unit": common, "strength": strength })),
+                strength: *strength,
+                strengths,
+                text_strengths,
+            }
         });
         Unit {
             prompt: self.prompt,
@@ -260,7 +279,10 @@ impl UnitOf<'_> {
 
     /// Everything that determines the cells of a unit. All strengths belong to it: they are one batch,
     /// and scores compare with its first row.
-    fn common(&self, seed: u64, settings: &Settings, strengths: &[Vec<f64>]) -> Value {
+    fn common(&self, seed: u64, settings: &Settings, all: &[(Vec<f64>, Vec<f64>)]) -> Value {
+        let (text, strengths): (Vec<_>, Vec<_>) =
+            all.iter().map(|(text, unet)| (text, unet)).unzip();
+        let apart = (text != strengths).then_some(text);
         let prompt = &self.request.suite.prompts[self.prompt];
         let input = match self.input {
             Input::Prompt(text) => json!(text),
@@ -270,7 +292,7 @@ impl UnitOf<'_> {
         };
         let adapters: Vec<Value> =
             self.request.adapters.iter().map(|a| json!([a.name, a.sha256])).collect();
-        json!({
+        let mut parts = json!({
             "format": crate::run::FORMAT,
             "kind": self.request.kind,
             "base": self.request.base,
@@ -286,7 +308,11 @@ impl UnitOf<'_> {
             "axes": self.point,
             "seed": seed,
             "strengths": strengths,
-        })
+        });
+        if let Some(text) = apart {
+            parts["text_strengths"] = json!(text);
+        }
+        parts
     }
 }
 
@@ -310,7 +336,14 @@ mod tests {
     }
 
     fn adapter(name: &str) -> Axis {
-        Axis { name: name.to_owned(), sha256: "s".to_owned(), fixed: None, on_demand: false }
+        Axis {
+            name: name.to_owned(),
+            sha256: "s".to_owned(),
+            fixed: None,
+            fixed_text: None,
+            on_demand: false,
+            short_hash: None,
+        }
     }
 
     const SUITE: &str = "

@@ -68,6 +68,8 @@ pub(super) fn refuse_image_settings(given: &suite::Settings) -> Result<(), Promp
         ("height", given.height.is_some()),
         ("negative", given.negative.is_some()),
         ("clip_skip", given.clip_skip.is_some()),
+        ("guidance_rescale", given.guidance_rescale.is_some()),
+        ("rng", given.rng.is_some()),
     ];
     match set.iter().find(|(_, set)| *set) {
         Some((name, _)) => Err(PromptProblem::ForImages { name }),

@@ -275,7 +275,7 @@ impl<'a> TextBackend<'a> {
 }
 
 /// CUDA says so in words only.
-fn out_of_memory(error: &PromptProblem) -> bool {
+pub(super) fn out_of_memory(error: &impl std::fmt::Display) -> bool {
     let text = error.to_string().to_lowercase();
     text.contains("out of memory") || text.contains("out_of_memory")
 }
@@ -316,7 +316,7 @@ impl Backend for TextBackend<'_> {
                 token_ids: completion.tokens,
                 truncated: prepared.truncated,
                 batch,
-                seconds: 0.0,
+                ..Made::default()
             });
         }
         let seconds = start.elapsed().as_secs_f64() / cells.len().max(1) as f64;

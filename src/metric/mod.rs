@@ -1,4 +1,4 @@
-//! Floor 4: text metrics. A metric is a function: it gets texts and gives a [`Score`] with its
+//! Floor 4: metrics. A metric is a function: it gets texts or images and gives a [`Score`] with its
 //! direction, unit and signature. It knows no grid and no report.
 //!
 //! - [`Texts`]: hypotheses and their references, checked once
@@ -6,6 +6,7 @@
 //!   [`crate::stats::Test`] can compare two systems without scoring the texts again
 //! - [`Rouge`]: rouge-score 0.1.2's; [`ExactMatch`]
 //! - [`Degeneration`]: does a text repeat itself? Needs no reference
+//! - [`image`]: metrics of images
 //!
 //! Invariant: equal texts and options give equal bits, on any number of threads.
 
@@ -15,6 +16,7 @@ mod degeneration;
 mod error;
 mod exact;
 mod grams;
+pub mod image;
 mod porter;
 mod rouge;
 mod score;

@@ -27,14 +27,15 @@ pub enum Part {
 /// A score that says what it is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Score {
-    /// The metric's name, as its source writes it: `BLEU`, `chrF2++`, `TER`, `rougeL`.
+    /// The metric's name, as its source writes it: `BLEU`, `chrF2++`, `TER`, `rougeL`, `SSIM`.
     pub metric: String,
     /// The score.
     #[serde(rename = "score")]
     pub value: f64,
     /// Which way is better.
     pub direction: Direction,
-    /// `percent` (0 to 100, TER also above) or `fraction` (0 to 1).
+    /// `percent` (0 to 100, TER also above), `fraction` (0 to 1, SSIM also below), `dB`, `bits`,
+    /// `levels²` or `mmd²`.
     pub unit: &'static str,
     /// All that must be equal for two scores to be comparable.
     pub signature: String,

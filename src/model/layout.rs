@@ -113,6 +113,11 @@ impl Table {
         format!("{family} ({})", widths.join(", "))
     }
 
+    /// Forgets a component's modules.
+    pub(super) fn remove(&mut self, component: Component) {
+        self.targets.retain(|(of, _), _| *of != component);
+    }
+
     pub(super) fn insert(&mut self, target: Target) {
         self.targets.insert((target.id.component, target.id.flat()), target);
     }
@@ -151,7 +156,7 @@ fn add_plain(table: &mut Table, index: usize, file: &BaseFile, component: Compon
     }
 }
 
-fn add(table: &mut Table, index: usize, file: &BaseFile, id: ModuleId, key: &str) {
+pub(super) fn add(table: &mut Table, index: usize, file: &BaseFile, id: ModuleId, key: &str) {
     let bias = key.strip_suffix(".weight").map(|path| format!("{path}.bias"));
     let Some(weight) = slot(index, file, key, None) else {
         return;

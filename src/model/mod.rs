@@ -4,11 +4,14 @@
 //!   layout, memory-mapped; which one it is follows from the files, never from their names
 //! - [`Target`]: where a module's weight and bias lie in it
 //! - [`decoder`]: language models that run, built over a base's own bytes
+//! - [`diffusion`]: Stable Diffusion
 //! - [`fit()`]: which modules of an adapter find their target, which do not and why
 //!
 //! Invariant: a [`Target`] names an existing tensor, and a slice of it that lies inside.
 
+mod autoencoder;
 pub mod decoder;
+pub mod diffusion;
 mod error;
 mod fit;
 mod gguf;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::autoencoder;
 use super::error::BaseError;
 use super::gguf::GgufModel;
 use super::layout::{self, Table};
@@ -61,6 +62,15 @@ const TOKENIZER_FILES: [&str; 5] = [
     "chat_template.jinja",
 ];
 
+/// Files of a pipeline's tokenizers that change what is generated.
+const CLIP_FILES: [&str; 5] = [
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+];
+
 const COMPONENTS: [Component; 3] =
     [Component::Unet, Component::TextEncoder, Component::TextEncoder2];
 
@@ -78,10 +88,13 @@ impl Base {
         Ok(base)
     }
 
-    /// Opens a base to run it: as [`Base::open`], and `.gguf` files too.
+    /// Opens a base to run it: as [`Base::open`], with the autoencoder of Stable Diffusion, and `.gguf`
+    /// files too.
     pub fn open_to_run(path: &Path) -> Result<Self, BaseError> {
         if !is_gguf(path) {
-            return Self::open(path);
+            let mut base = Self::open(path)?;
+            autoencoder::add_own(&mut base)?;
+            return Ok(base);
         }
         let model = GgufModel::open(path)?;
         Ok(Self {
@@ -92,6 +105,17 @@ impl Base {
             table: model.table(),
             gguf: Some(Arc::new(model)),
         })
+    }
+
+    /// The same with the autoencoder of another file or folder.
+    pub fn with_autoencoder(mut self, path: &Path) -> Result<Self, BaseError> {
+        autoencoder::replace(&mut self, path)?;
+        Ok(self)
+    }
+
+    /// Whether it is a model of pictures.
+    pub fn draws(&self) -> bool {
+        self.table.components().contains(&Component::Unet)
     }
 
     /// What it is, for messages: `Stable Diffusion 1.x (…)`, `LlamaForCausalLM (…)`.
@@ -122,8 +146,12 @@ impl Base {
         for config in self.configs.values() {
             parts.push(sha256(config.to_string().as_bytes()));
         }
-        for name in TOKENIZER_FILES {
-            let path = self.path.join(name);
+        let of_pipeline = ["tokenizer", "tokenizer_2"]
+            .iter()
+            .flat_map(|folder| CLIP_FILES.iter().map(move |name| format!("{folder}/{name}")))
+            .chain(["scheduler/scheduler_config.json".to_owned()]);
+        for name in TOKENIZER_FILES.iter().map(|name| (*name).to_owned()).chain(of_pipeline) {
+            let path = self.path.join(&name);
             if self.path.is_dir() && path.is_file() {
                 let digest = sha256_file(&path).map_err(|e| TensorError::io(&path, e))?;
                 parts.push(format!("{name} {digest}"));
@@ -211,7 +239,7 @@ fn open_folder(folder: &Path) -> Result<Base, BaseError> {
 }
 
 /// Opens the model in `relative` below the base's folder and tells which component it is.
-fn open_model(
+pub(super) fn open_model(
     base: &mut Base,
     relative: &Path,
     component: Option<Component>,
@@ -237,6 +265,17 @@ fn open_model(
         });
     }
     Ok(component)
+}
+
+/// Opens a file of one model's weights.
+pub(super) fn open_weights(
+    base: &mut Base,
+    path: &Path,
+    component: Component,
+) -> Result<(), BaseError> {
+    let file = TensorFile::open(path, Limits::BASE)?;
+    base.files.push(BaseFile { relative: path.to_owned(), component: Some(component), file });
+    Ok(())
 }
 
 fn component_of(config: &Value) -> Component {

@@ -20,6 +20,11 @@ pub struct Attention {
 }
 
 impl Attention {
+    /// Every query sees every key but those of padding.
+    pub fn over_all(scale: f32, starts: Vec<usize>) -> Self {
+        Self { scale, softcap: None, causal: false, window: None, starts }
+    }
+
     /// The keys that query `t` of `queries` sees among `keys`, in row `row`. The last query stands
     /// at the last key.
     pub fn visible(

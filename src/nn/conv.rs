@@ -6,6 +6,7 @@ use super::Strengths;
 use super::changes::{Attachment, added, row_delta, rows_of, scaled};
 use super::weight::to_candle;
 use crate::adapter::{Delta, Module, RowDelta};
+use crate::tensors;
 
 /// Stride, padding, dilation and groups, the same along both axes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,27 @@ impl Conv2d {
     pub fn new(weight: Tensor, bias: Option<Tensor>, config: ConvConfig) -> Self {
         let (low_rank, dense, biases) = (Vec::new(), Vec::new(), Vec::new());
         Self { weight, bias, config, low_rank, dense, biases }
+    }
+
+    /// A convolution with the weight of a file for `device`, rounded to `stored` first where that is
+    /// asked for.
+    pub fn load(
+        weight: &tensors::Tensor,
+        bias: Option<Tensor>,
+        config: ConvConfig,
+        (stored, computed): (Option<DType>, DType),
+        device: &Device,
+    ) -> Result<Self> {
+        let weight = match stored {
+            Some(stored) => to_candle(weight, stored, device)?.to_dtype(computed)?,
+            None => to_candle(weight, computed, device)?,
+        };
+        Ok(Self::new(weight, bias, config))
+    }
+
+    /// Number of output channels.
+    pub fn outputs(&self) -> Result<usize> {
+        self.weight.dim(0)
     }
 
     /// Attaches a module as adapter number `adapter` of [`Strengths`].

@@ -12,6 +12,8 @@ pub enum Activation {
     Silu,
     /// `x·Φ(x)`, exactly.
     Gelu,
+    /// `x·σ(1.702·x)`
+    QuickGelu,
     /// `x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`
     GeluTanh,
 }
@@ -23,6 +25,7 @@ impl Activation {
     fn value(self, x: f32) -> f32 {
         match self {
             Self::Silu => x / (1.0 + (-x).exp()),
+            Self::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
             Self::Gelu => 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)),
             Self::GeluTanh => 0.5 * x * (1.0 + (ROOT * (x + CUBIC * x * x * x)).tanh()),
         }
@@ -33,6 +36,10 @@ impl Activation {
             Self::Silu => {
                 let s = 1.0 / (1.0 + (-x).exp());
                 s * (1.0 + x * (1.0 - s))
+            }
+            Self::QuickGelu => {
+                let s = 1.0 / (1.0 + (-1.702 * x).exp());
+                s * (1.0 + 1.702 * x * (1.0 - s))
             }
             Self::Gelu => {
                 let density = (-0.5 * x * x).exp() * 0.398_942_3;
@@ -60,9 +67,26 @@ pub fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tenso
     let gate = match activation {
         Activation::Silu => gate.silu()?,
         Activation::Gelu => gate.gelu_erf()?,
+        Activation::QuickGelu => activate(gate, activation)?,
         Activation::GeluTanh => gate.gelu()?,
     };
     gate * up
+}
+
+/// `activation(x)`
+pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    match activation {
+        Activation::Silu => x.silu(),
+        Activation::Gelu => x.gelu_erf(),
+        Activation::QuickGelu => x / ((x * -1.702)?.exp()? + 1.0)?,
+        Activation::GeluTanh => x.gelu(),
+    }
+}
+
+/// `x₁ ⊙ gelu(x₂)` with x₁ and x₂ the halves of the last axis (GEGLU, Shazeer 2020).
+pub fn geglu(x: &Tensor) -> Result<Tensor> {
+    let halves = x.chunk(2, candle_core::D::Minus1)?;
+    gated(&halves[1].contiguous()?, &halves[0].contiguous()?, Activation::Gelu)
 }
 
 struct Gated(Activation);

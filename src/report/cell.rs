@@ -1,25 +1,27 @@
-//! One cell of the grid: its text compared, its scores, how to make it again.
+//! One cell of the grid: its text compared or its picture, its scores, how to make it again.
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::diff::{self, Change, Piece};
-use super::{PictureOf, RunView, command, grid, lookup, number, summary, text};
+use super::picture::Picture;
+use super::{RunView, command, grid, lookup, number, summary, text};
 use crate::run::{Cell, MetricScores, RunKind};
 
 /// Most scores shown without opening the details.
 const SHOWN: usize = 3;
+/// Longest prompt in the words for a picture, in characters.
+const SPOKEN: usize = 160;
 
 /// What all cells of a grid share.
 pub struct Context<'a> {
     run: &'a RunView,
     metrics: BTreeMap<&'a str, (usize, &'a MetricScores)>,
     mains: Vec<(&'a str, Option<&'a MetricScores>)>,
-    picture: PictureOf<'a>,
+    likeness: Option<&'a MetricScores>,
+    pictures: &'a BTreeMap<String, Picture>,
 }
 
 /// A cell as the template shows it.
@@ -29,9 +31,13 @@ pub struct CellBox {
     pieces: Vec<Piece>,
     /// The text against the reference; absent without one.
     against_reference: Option<Vec<Piece>>,
-    picture: Option<minijinja::Value>,
-    /// Words for a picture, or its path where there is none.
-    caption: String,
+    picture: Option<Picture>,
+    /// What is to be seen, for those who do not see it.
+    spoken: String,
+    /// Its strength, under a picture.
+    at: String,
+    /// How a picture came about, where that is to be known.
+    notice: String,
     same: bool,
     long: bool,
     tone: &'static str,
@@ -53,22 +59,35 @@ struct Score {
     tone: &'static str,
 }
 
+/// A name and its value.
 #[derive(Debug, Serialize)]
-struct Fact {
-    name: String,
-    value: String,
+pub struct Fact {
+    /// `guidance`.
+    pub name: String,
+    /// `7.5`.
+    pub value: String,
 }
 
 impl<'a> Context<'a> {
-    /// Looks up the metrics and the main metric of each of `groups`.
-    pub fn new(run: &'a RunView, groups: &[&'a str], picture: PictureOf<'a>) -> Self {
+    /// Looks up the metrics and the main metric of each of `groups`. `pictures` are by cell.
+    pub fn new(
+        run: &'a RunView,
+        groups: &[&'a str],
+        pictures: &'a BTreeMap<String, Picture>,
+    ) -> Self {
         let metrics = run.scores.metrics.iter().enumerate();
         Self {
             run,
             metrics: metrics.map(|(i, metric)| (metric.metric.as_str(), (i, metric))).collect(),
             mains: groups.iter().map(|group| (*group, grid::main_of_group(run, group))).collect(),
-            picture,
+            likeness: grid::likeness_of(run),
+            pictures,
         }
+    }
+
+    /// The metric that says how like the base a cell is.
+    pub fn likeness(&self) -> Option<&'a MetricScores> {
+        self.likeness
     }
 
     /// The main metric of a group and the group's name.
@@ -102,23 +121,18 @@ impl<'a> Context<'a> {
             .collect();
         facts.extend(self.facts(cell, changed));
         let made = command::command(&self.run.record, cell, prompt);
+        let at = number::axis(cell.strength);
         CellBox {
-            same: is_text && base.is_some_and(|base| base.output == cell.output),
+            same: base.is_some_and(|base| self.same(cell, base)),
             against_reference: reference.filter(|_| is_text).map(against),
-            picture: if is_text {
-                None
-            } else {
-                (self.picture)(self.run, cell).and_then(|b| data_uri(&b))
-            },
-            caption: if is_text {
-                String::new()
-            } else {
-                format!("{}, strength {}", cell.output, number::axis(cell.strength))
-            },
+            picture: self.pictures.get(&cell.cell).cloned(),
+            spoken: format!("{}, strength {at}", text::cut(&cell.prompt, SPOKEN)),
+            at,
+            notice: if is_text { String::new() } else { notice(cell) },
             long: grid::lines(pieces.iter().map(|piece| piece.1.as_str())) > grid::FOLD,
             tone,
-            cut_off: cell.finish.as_deref() == Some("length"),
-            finish: cell.finish.clone().unwrap_or_default(),
+            cut_off: is_text && cell.finish.as_deref() == Some("length"),
+            finish: cell.finish.clone().filter(|_| is_text).unwrap_or_default(),
             tokens: cell.tokens.map(|n| text::count(n, "token")).unwrap_or_default(),
             truncated: cell.truncated,
             scores,
@@ -128,6 +142,18 @@ impl<'a> Context<'a> {
             }),
             without_flag: made.without_flag.join(", "),
             pieces,
+        }
+    }
+
+    /// Whether a cell is what the base made.
+    fn same(&self, cell: &Cell, base: &Cell) -> bool {
+        match self.run.record.kind {
+            RunKind::Text => base.output == cell.output,
+            RunKind::Image => self
+                .pictures
+                .get(&cell.cell)
+                .zip(self.pictures.get(&base.cell))
+                .is_some_and(|(one, other)| one.same(other)),
         }
     }
 
@@ -193,16 +219,13 @@ impl CellBox {
     }
 }
 
-/// A picture as a data URI; `None` for bytes that are no PNG, JPEG, WebP or GIF.
-fn data_uri(bytes: &[u8]) -> Option<minijinja::Value> {
-    let kind = match bytes {
-        [0x89, b'P', b'N', b'G', ..] => "png",
-        [0xff, 0xd8, 0xff, ..] => "jpeg",
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "webp",
-        [b'G', b'I', b'F', b'8', ..] => "gif",
-        _ => return None,
-    };
-    // base64 has no character that HTML gives a meaning to
-    let uri = format!("data:image/{kind};base64,{}", STANDARD.encode(bytes));
-    Some(minijinja::Value::from_safe_string(uri))
+/// What its cell says about how a picture came about.
+fn notice(cell: &Cell) -> String {
+    match cell.finish.as_deref() {
+        None => String::new(),
+        Some("nan-retried") => {
+            "made again in f32: at first it had values that are no numbers".to_owned()
+        }
+        Some(other) => other.to_owned(),
+    }
 }

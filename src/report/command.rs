@@ -91,7 +91,7 @@ pub fn command(record: &RunRecord, cell: &Cell, prompt: Option<&Value>) -> Comma
 }
 
 /// The settings of a cell: the run's, over them its prompt's, over them the further axes'.
-fn settings<'a>(
+pub fn settings<'a>(
     record: &'a RunRecord,
     cell: &'a Cell,
     prompt: Option<&'a Value>,

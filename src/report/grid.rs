@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::cell::{CellBox, Context};
+use super::cell::{CellBox, Context, Fact};
 use super::order::{self, Extremes};
-use super::{PictureOf, RunView, lookup, number, text};
-use crate::run::Cell;
+use super::picture::Picture;
+use super::{RunView, command, lookup, number, text};
+use crate::run::{Cell, MetricScores, RunKind};
 
 /// The grid of one run.
 #[derive(Debug, Serialize)]
@@ -18,6 +19,10 @@ pub struct Grid {
     seeds: Vec<String>,
     points: Vec<Choice>,
     references: bool,
+    /// Its cells are pictures.
+    pictures: bool,
+    /// The label of the metric for likeness to the base, if there is one.
+    likeness: Option<String>,
     rows: Vec<Row>,
 }
 
@@ -41,9 +46,13 @@ struct Row {
     point: usize,
     point_label: String,
     references: Vec<String>,
+    /// What a picture is made with.
+    settings: Vec<Fact>,
     suite: usize,
     worst: usize,
     best: usize,
+    /// Its place when the rows least like the base come first.
+    unlike: usize,
     chip: order::Chip,
     /// The prompt needs folding.
     long: bool,
@@ -56,8 +65,8 @@ struct Row {
 /// Where a row stands in the suite's order: place of the prompt, its id, axes, seed.
 type Key<'a> = (usize, &'a str, String, u64);
 
-/// The grid of `run`; `run_index` keeps ids of several grids apart.
-pub fn grid(run: &RunView, run_index: usize, picture: PictureOf<'_>) -> Grid {
+/// The grid of `run`; `run_index` keeps ids of several grids apart, `pictures` are by cell.
+pub fn grid(run: &RunView, run_index: usize, pictures: &BTreeMap<String, Picture>) -> Grid {
     let prompts = prompts(&run.record.suite);
     let strengths = strengths(run);
     let mut by_row: BTreeMap<Key<'_>, Vec<&Cell>> = BTreeMap::new();
@@ -78,7 +87,7 @@ pub fn grid(run: &RunView, run_index: usize, picture: PictureOf<'_>) -> Grid {
         .collect::<BTreeSet<_>>()
         .into_iter()
         .collect();
-    let context = Context::new(run, &groups, picture);
+    let context = Context::new(run, &groups, pictures);
     let mut extremes = Vec::with_capacity(by_row.len());
     let mut rows = Vec::with_capacity(by_row.len());
     for (suite, (key, mut cells)) in by_row.into_iter().enumerate() {
@@ -111,6 +120,8 @@ pub fn grid(run: &RunView, run_index: usize, picture: PictureOf<'_>) -> Grid {
             suite,
             worst: 0,
             best: 0,
+            unlike: 0,
+            settings: settings(run, first, entry),
             chip: range.chip(),
             long,
             fold: long || at_base.iter().chain(others.iter().flatten()).any(CellBox::is_long),
@@ -127,12 +138,14 @@ pub fn grid(run: &RunView, run_index: usize, picture: PictureOf<'_>) -> Grid {
         seeds: seeds.iter().map(u64::to_string).collect(),
         points: choices(points.into_iter()),
         references: rows.iter().any(|row| !row.references.is_empty()),
+        pictures: run.record.kind == RunKind::Image,
+        likeness: context.likeness().map(|metric| metric.label.clone()),
         rows,
     }
 }
 
-/// Gives every row its places in the orders "worst first" and "best first", and puts them in the
-/// former.
+/// Gives every row its places in the orders "worst first", "best first" and "least like the base",
+/// and puts them in the first.
 fn rank(rows: &mut [Row], extremes: &[Extremes]) {
     let groups: Vec<usize> = rows.iter().map(|row| row.group).collect();
     for (place, row) in order::ranks(&groups, extremes, Extremes::badness).into_iter().enumerate() {
@@ -141,6 +154,10 @@ fn rank(rows: &mut [Row], extremes: &[Extremes]) {
     for (place, row) in order::ranks(&groups, extremes, Extremes::goodness).into_iter().enumerate()
     {
         rows[row].best = place;
+    }
+    for (place, row) in order::ranks(&groups, extremes, Extremes::distance).into_iter().enumerate()
+    {
+        rows[row].unlike = place;
     }
     rows.sort_by_key(|row| row.worst);
 }
@@ -171,6 +188,22 @@ fn references(prompt: Option<&Value>) -> Vec<String> {
     list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
+/// What the pictures of a row are made with: the negative prompt first, then the other settings that
+/// are no axis.
+fn settings(run: &RunView, cell: &Cell, prompt: Option<&Value>) -> Vec<Fact> {
+    if run.record.kind == RunKind::Text {
+        return Vec::new();
+    }
+    let mut all: Vec<(&str, &Value)> = command::settings(&run.record, cell, prompt)
+        .into_iter()
+        .filter(|(name, value)| !value.is_null() && !cell.axes.contains_key(*name))
+        .collect();
+    all.sort_by_key(|(name, _)| *name != "negative");
+    all.into_iter()
+        .map(|(name, value)| Fact { name: name.to_owned(), value: text::value(value) })
+        .collect()
+}
+
 /// Most lines of a text that is not folded.
 pub const FOLD: usize = 9;
 
@@ -188,8 +221,15 @@ fn choices(labels: impl Iterator<Item = String>) -> Vec<Choice> {
 }
 
 /// The metric that speaks for the cells of a group, if any cell has it.
-pub fn main_of_group<'a>(run: &'a RunView, group: &str) -> Option<&'a crate::run::MetricScores> {
+pub fn main_of_group<'a>(run: &'a RunView, group: &str) -> Option<&'a MetricScores> {
     lookup::main_metric(&run.scores, group, |metric| {
         run.cells.iter().any(|cell| cell.group == group && cell.scores.contains_key(&metric.metric))
+    })
+}
+
+/// The metric for likeness to the base, if any cell has it.
+pub fn likeness_of(run: &RunView) -> Option<&MetricScores> {
+    lookup::likeness(&run.scores, |metric| {
+        run.cells.iter().any(|cell| cell.scores.contains_key(&metric.metric))
     })
 }

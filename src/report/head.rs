@@ -79,7 +79,7 @@ pub fn head(run: &RunView) -> Result<Head, ReportError> {
         suite: suite_name.to_owned(),
         what: match record.kind {
             RunKind::Text => "text",
-            RunKind::Image => "images",
+            RunKind::Image => "image",
         },
         base: record.base.name.clone(),
         base_description: record.base.description.clone(),

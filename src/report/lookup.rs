@@ -74,17 +74,14 @@ pub fn p(row: &ScoreRow) -> Option<f64> {
     row.p.filter(|p| (0.0..=1.0).contains(p))
 }
 
-/// Ids of the metrics that say how far a text is from the base's, the plainest first.
-pub const DRIFT: [&str; 3] = ["base-bleu", "kl", "top1"];
+/// Ids of the metrics that say how far an output is from the base's, of texts and of pictures.
+pub const DRIFT: [&str; 10] =
+    ["base-bleu", "kl", "top1", "ssim", "ms-ssim", "psnr", "lpips", "phash", "dhash", "histogram"];
 
 /// Which way is better for a group. Distance from the base is good or bad for base prompts only:
-/// on all others the adapter is meant to change the text.
+/// on all others the adapter is meant to change the output.
 pub fn better(metric: &MetricScores, group: &str) -> Better {
-    if group != "base" && DRIFT.contains(&metric.metric.as_str()) {
-        Better::Neither
-    } else {
-        metric.better
-    }
+    if group != "base" && drift(metric) { Better::Neither } else { metric.better }
 }
 
 /// The metric that speaks for a group: the first with a direction; for base prompts, which must
@@ -95,12 +92,21 @@ pub fn main_metric<'a>(
     applies: impl Fn(&MetricScores) -> bool,
 ) -> Option<&'a MetricScores> {
     let usable = |metric: &&MetricScores| metric.better != Better::Neither && applies(metric);
-    let drift = |metric: &&MetricScores| DRIFT.contains(&metric.metric.as_str());
-    let distance = scores.metrics.iter().filter(usable).find(drift);
+    let distance = likeness(scores, &applies);
     if group == "base" && distance.is_some() {
         return distance;
     }
     scores.metrics.iter().filter(usable).find(|metric| !drift(metric)).or(distance)
+}
+
+/// The first metric that says how like the base's an output is.
+pub fn likeness(scores: &Scores, applies: impl Fn(&MetricScores) -> bool) -> Option<&MetricScores> {
+    let usable = |metric: &&MetricScores| metric.better != Better::Neither && applies(metric);
+    scores.metrics.iter().filter(usable).find(|metric| drift(metric))
+}
+
+fn drift(metric: &MetricScores) -> bool {
+    DRIFT.contains(&metric.metric.as_str())
 }
 
 /// Whether `a` is better than `b`; `None` where the metric only describes or they are equal.

@@ -1,11 +1,12 @@
 //! Floor 5: one run, or several side by side, as one HTML file that opens offline.
 //!
-//! - [`render`], [`render_with_pictures`]: the file as text
+//! - [`render`], [`render_in`]: the file as text
 //! - [`RunView`]: what a run gives to it
 //!
 //! Nothing is computed here that decides anything: scores, intervals and p-values are those of
 //! `scores.json`. The page needs no network and no script to be read; its content security policy
-//! names the hashes of its own style and script and forbids all else.
+//! names the hashes of its own style and script and forbids all else. Of pictures it holds small
+//! ones, and shows the whole ones where they still lie beside it.
 //!
 //! Invariant: the same input gives the same bytes, and no text of a run, whatever it holds, adds
 //! an element or an attribute to the page.
@@ -22,6 +23,7 @@ mod lookup;
 mod number;
 mod order;
 mod page;
+mod picture;
 mod scale;
 mod sentence;
 mod summary;
@@ -29,7 +31,4 @@ mod text;
 mod view;
 
 pub use error::ReportError;
-pub use view::{RunView, render, render_with_pictures};
-
-/// Gives the bytes of the picture of a cell.
-type PictureOf<'a> = &'a dyn Fn(&RunView, &crate::run::Cell) -> Option<Vec<u8>>;
+pub use view::{RunView, render, render_in};

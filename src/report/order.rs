@@ -3,15 +3,19 @@
 use serde::Serialize;
 
 use super::cell::Context;
-use super::number;
-use crate::run::{Better, Cell};
+use super::{lookup, number};
+use crate::run::{Better, Cell, MetricScores};
 
 /// The largest moves of a row's main score against strength 0, gains positive.
 #[derive(Debug, Clone, Default)]
 pub struct Extremes {
     /// Base prompts: any change counts, whichever way.
     any_change: bool,
+    /// Neither way is good or bad.
+    neutral: bool,
     label: String,
+    /// How unlike the base the row's most unlike cell is.
+    distance: Option<f64>,
     /// The worst move, its difference as shown, its strength.
     worst: Option<Move>,
     /// The best move.
@@ -39,11 +43,25 @@ pub struct Chip {
 impl Extremes {
     /// The extremes of a row's `cells`.
     pub fn of(context: &Context<'_>, group: usize, cells: &[&Cell], base: Option<&Cell>) -> Self {
-        let Some((metric, name)) = context.main(group) else { return Self::default() };
-        let mut found =
-            Self { any_change: name == "base", label: metric.label.clone(), ..Self::default() };
-        let score =
-            |cell: &Cell| cell.scores.get(&metric.metric).copied().filter(|s| s.is_finite());
+        let score = |cell: &Cell, metric: &MetricScores| {
+            cell.scores.get(&metric.metric).copied().filter(|s| s.is_finite())
+        };
+        let distance = context.likeness().and_then(|metric| {
+            let sign = if metric.better == Better::Higher { -1.0 } else { 1.0 };
+            let others = cells.iter().filter(|cell| cell.strength != 0.0);
+            others.filter_map(|cell| Some(sign * score(cell, metric)?)).reduce(f64::max)
+        });
+        let Some((metric, name)) = context.main(group) else {
+            return Self { distance, ..Self::default() };
+        };
+        let mut found = Self {
+            any_change: name == "base",
+            neutral: lookup::better(metric, name) == Better::Neither,
+            label: metric.label.clone(),
+            distance,
+            ..Self::default()
+        };
+        let score = |cell: &Cell| score(cell, metric);
         let Some(from) = base.and_then(score) else { return found };
         for cell in cells.iter().filter(|cell| cell.strength != 0.0) {
             let Some(value) = score(cell) else { continue };
@@ -78,6 +96,11 @@ impl Extremes {
         if self.any_change { self.badness().map(|moved| -moved) } else { Some(self.best?.gain) }
     }
 
+    /// How unlike the base the row's most unlike cell is, on the scale of the run's metric for it.
+    pub fn distance(&self) -> Option<f64> {
+        self.distance
+    }
+
     /// The move that the default order goes by.
     pub fn chip(&self) -> Chip {
         let (Some(worst), Some(best)) = (self.worst, self.best) else {
@@ -92,6 +115,7 @@ impl Extremes {
             0.0 => return Chip { text: format!("= {}", self.label), tone: "" },
             d => (if d > 0.0 { "▲" } else { "▼" }, if shown.gain > 0.0 { "good" } else { "bad" }),
         };
+        let tone = if self.neutral { "" } else { tone };
         let size = number::size(shown.difference, shown.decimals);
         let at = number::axis(shown.strength);
         Chip { text: format!("{sign} {size} {} at {at}", self.label), tone }
@@ -118,7 +142,9 @@ mod tests {
         let step = |gain: f64| Move { gain, difference: gain, strength: 1.0, decimals: 1 };
         Extremes {
             any_change,
+            neutral: false,
             label: "chrF".to_owned(),
+            distance: gains.iter().copied().reduce(f64::max),
             worst: gains.iter().copied().reduce(f64::min).map(step),
             best: gains.iter().copied().reduce(f64::max).map(step),
         }
@@ -137,6 +163,13 @@ mod tests {
         let rows = [row(true, &[-2.0]), row(true, &[3.0]), row(true, &[0.0])];
         assert_eq!(ranks(&[0, 0, 0], &rows, Extremes::badness), [1, 0, 2]);
         assert_eq!(ranks(&[0, 0, 0], &rows, Extremes::goodness), [2, 0, 1]);
+    }
+
+    #[test]
+    fn what_is_meant_to_change_is_neither_good_nor_bad() {
+        let chip = Extremes { neutral: true, ..row(false, &[4.0, -1.5]) }.chip();
+        assert_eq!((chip.text.as_str(), chip.tone), ("▼ 1.5 chrF at 1", ""));
+        assert_eq!(row(false, &[4.0, -1.5]).chip().tone, "bad");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The report as the template sees it, and the template.
 
+use std::path::Path;
 use std::sync::LazyLock;
 
 use base64::Engine as _;
@@ -15,13 +16,17 @@ use super::curves::{self, Curves};
 use super::grid::{self, Grid};
 use super::head::{self, Head};
 use super::summary::{self, Table};
-use super::{PictureOf, ReportError, RunView, text};
+use super::{ReportError, RunView, picture, text};
+use crate::run::RunKind;
 
 /// Name of the template; its ending turns escaping on.
 const TEMPLATE: &str = "report.html";
 
 static STYLE: LazyLock<String> = LazyLock::new(|| asset(include_str!("../../reports/style.css")));
 static SCRIPT: LazyLock<String> = LazyLock::new(|| asset(include_str!("../../reports/script.js")));
+/// What pages with pictures have besides.
+static PICTURES: LazyLock<String> =
+    LazyLock::new(|| asset(include_str!("../../reports/pictures.js")));
 
 #[derive(Serialize)]
 struct Page {
@@ -30,6 +35,8 @@ struct Page {
     style: Value,
     script: Value,
     several: bool,
+    /// Some run is of pictures.
+    pictures: bool,
     legend: Vec<Look>,
     curves: Vec<Curves>,
     runs: Vec<Run>,
@@ -43,15 +50,18 @@ struct Run {
     grid: Grid,
 }
 
-/// The whole page.
-pub fn page(runs: &[RunView], picture: PictureOf<'_>) -> Result<String, ReportError> {
+/// The whole page, to lie in `folder`.
+pub fn page(runs: &[RunView], folder: &Path) -> Result<String, ReportError> {
+    let pictures = runs.iter().any(|run| run.record.kind == RunKind::Image);
+    let script = if pictures { format!("{}{}", *SCRIPT, *PICTURES) } else { SCRIPT.clone() };
     let titles: Vec<String> = runs.iter().map(|run| run.title.clone()).collect();
     let page = Page {
         title: titles.join(" · "),
-        policy: policy(),
+        policy: policy(&script, pictures),
         style: Value::from_safe_string(STYLE.clone()),
-        script: Value::from_safe_string(SCRIPT.clone()),
+        script: Value::from_safe_string(script),
         several: runs.len() > 1,
+        pictures,
         legend: curves::legend(runs),
         curves: curves::curves(runs),
         runs: runs
@@ -62,7 +72,7 @@ pub fn page(runs: &[RunView], picture: PictureOf<'_>) -> Result<String, ReportEr
                     index,
                     head: head::head(run)?,
                     tables: summary::tables(&run.scores),
-                    grid: grid::grid(run, index, picture),
+                    grid: grid::grid(run, index, &picture::pictures(run, folder)),
                 })
             })
             .collect::<Result<_, ReportError>>()?,
@@ -90,14 +100,16 @@ fn show(
     }
 }
 
-/// The content security policy: only this style and this script, pictures only as data.
-fn policy() -> String {
+/// The content security policy: only this style and this script; pictures as data, and where the
+/// report has some, whole ones from where it lies.
+fn policy(script: &str, pictures: bool) -> String {
     let hash = |content: &str| STANDARD.encode(Sha256::digest(content.as_bytes()));
     format!(
-        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; img-src data:; \
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; img-src {}data:; \
          base-uri 'none'; form-action 'none'",
         hash(&STYLE),
-        hash(&SCRIPT)
+        hash(script),
+        if pictures { "'self' " } else { "" }
     )
 }
 

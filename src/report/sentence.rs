@@ -74,7 +74,7 @@ impl<'a> Story<'a> {
         }
         if others.iter().all(|(row, _)| row.identical) {
             return "Every output at every strength equals the base's: the adapter changes \
-                    no text here."
+                    nothing here."
                 .to_owned();
         }
         if others.iter().all(|(_, value)| *value == base) {
@@ -322,6 +322,6 @@ mod tests {
         assert_eq!(equal, "chrF is 3.00 at every strength.");
         let same =
             told(Better::Higher, &[(0.0, Some(3.0), 1.0, None), (1.0, Some(3.0), 1.0, Some(1.0))]);
-        assert!(same.contains("changes no text"), "{same}");
+        assert!(same.contains("changes nothing"), "{same}");
     }
 }

@@ -144,7 +144,7 @@ fn entry(
     Entry {
         value: number::fixed(value, decimals),
         delta: match difference {
-            Some(_) if row.identical => "= same text".to_owned(),
+            Some(_) if row.identical => "= same output".to_owned(),
             Some(difference) => arrow(difference, decimals),
             None => String::new(),
         },

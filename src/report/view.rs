@@ -1,9 +1,10 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{ReportError, page};
 use crate::run::{Cell, FORMAT, RunRecord, Scores};
 
-/// A run as the report needs it: read from its directory, nothing computed yet.
+/// A run as the report needs it: read from its directory, nothing computed yet. Pictures stay there
+/// and are read when the report is made.
 #[derive(Debug, Clone)]
 pub struct RunView {
     /// The name of the run directory.
@@ -20,17 +21,15 @@ pub struct RunView {
     pub scores: Scores,
 }
 
-/// The report on `runs`; of pictures it shows the paths only.
+/// The report on `runs`, to lie in the directory of the first: links to whole pictures lead from
+/// there.
 pub fn render(runs: &[RunView]) -> Result<String, ReportError> {
-    render_with_pictures(runs, |_, _| None)
+    let first = runs.first().ok_or(ReportError::NoRun)?;
+    render_in(&first.path, runs)
 }
 
-/// As [`render`], with the pictures inside the file. `picture` gives the bytes of a cell's picture
-/// (PNG, JPEG, WebP or GIF; they are put in as they are), or `None` to show its path instead.
-pub fn render_with_pictures(
-    runs: &[RunView],
-    picture: impl Fn(&RunView, &Cell) -> Option<Vec<u8>>,
-) -> Result<String, ReportError> {
+/// The report on `runs`, to lie in `folder`.
+pub fn render_in(folder: &Path, runs: &[RunView]) -> Result<String, ReportError> {
     if runs.is_empty() {
         return Err(ReportError::NoRun);
     }
@@ -45,5 +44,5 @@ pub fn render_with_pictures(
             }
         }
     }
-    page::page(runs, &picture)
+    page::page(runs, folder)
 }

@@ -40,29 +40,38 @@ pub struct Cells {
 impl Run {
     /// Writes a finished cell so that it lasts through a power cut. `false` says that a whole one was
     /// there, which is kept as it is. After an error there is no file of that name that was not there
-    /// before. Its picture must have been written, see [`Run::write_output`].
+    /// before. For a cell with a picture see [`Run::write_picture`].
     pub fn write_cell(&self, cell: &Cell) -> Result<bool, RunError> {
         let path = self.cell_path(&cell.cell)?;
         let text = encode(cell)?;
-        if self.cell(&cell.cell).is_ok_and(|whole| whole.is_some()) {
+        if self.is_whole(&cell.cell) {
             return Ok(false);
         }
         write(&path, &text)?;
         Ok(true)
     }
 
+    /// As [`Run::write_cell`], for a cell whose output is a picture: `png` is written first, and what is
+    /// left of a cell that has lost its picture is replaced together with it.
+    pub fn write_picture(&self, mut cell: Cell, png: &[u8]) -> Result<bool, RunError> {
+        let path = self.cell_path(&cell.cell)?;
+        if self.is_whole(&cell.cell) {
+            return Ok(false);
+        }
+        cell.output = self.write_output(&cell.cell, "png", png)?;
+        write(&path, &encode(&cell)?)?;
+        Ok(true)
+    }
+
+    fn is_whole(&self, id: &str) -> bool {
+        self.cell(id).is_ok_and(|whole| whole.is_some())
+    }
+
     /// The cell `id`; `None` where it is not finished. A file that is damaged is an error that names it.
     pub fn cell(&self, id: &str) -> Result<Option<Cell>, RunError> {
         let path = self.cell_path(id)?;
-        let Some(bytes) = read(&path, MAX_CELL, ANEW)? else { return Ok(None) };
+        let Some(cell) = line(id, &path)? else { return Ok(None) };
         let damaged = |problem| RunError::Damaged { path: path.clone(), problem, hint: ANEW };
-        if bytes.last() != Some(&b'\n') {
-            return Err(damaged("it is cut off".to_owned()));
-        }
-        let cell: Cell = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
-        if cell.cell != id {
-            return Err(damaged(format!("it holds cell `{}`", cell.cell)));
-        }
         if self.record().kind == RunKind::Image {
             match self.output_path(&cell) {
                 Some(picture) if picture.is_file() => {}
@@ -101,10 +110,11 @@ impl Run {
         Ok(self.scan()?.present)
     }
 
-    /// All cells of the plan, read in parallel. A damaged one is an error that names its file.
+    /// All cells of the plan, read in parallel. A damaged one is an error that names its file; one
+    /// whose picture is gone keeps its scores and is found.
     pub fn cells(&self) -> Result<Cells, RunError> {
         let plan = &self.record().plan.cells;
-        let read: Vec<_> = plan.par_iter().map(|id| self.cell(id)).collect();
+        let read: Vec<_> = plan.par_iter().map(|id| line(id, &self.cell_path(id)?)).collect();
         let (mut found, mut missing) = (Vec::new(), Vec::new());
         for (id, result) in plan.iter().zip(read) {
             match result? {
@@ -131,10 +141,7 @@ impl Run {
 
     /// Where the picture of a cell is, if its `output` leads to a place below the run.
     pub fn output_path(&self, cell: &Cell) -> Option<PathBuf> {
-        let output = Path::new(&cell.output);
-        let plain = output.components().all(|part| matches!(part, Component::Normal(_)));
-        let plain = plain && !cell.output.is_empty() && !cell.output.contains(['\\', '\0']);
-        plain.then(|| self.path().join(output))
+        cell.output_below(self.path())
     }
 
     /// Writes a picture of the cell `id` as `outputs/ID.png` (for the ending `png`) so that it lasts
@@ -168,6 +175,30 @@ impl Run {
             return Err(no_id(id));
         }
         Ok(self.path().join("cells").join(&id[..2]).join(format!("{id}.json")))
+    }
+}
+
+/// The cell `id` in the file `path`, as [`Run::cell`] but whether or not its picture is there.
+fn line(id: &str, path: &Path) -> Result<Option<Cell>, RunError> {
+    let Some(bytes) = read(path, MAX_CELL, ANEW)? else { return Ok(None) };
+    let damaged = |problem| RunError::Damaged { path: path.to_owned(), problem, hint: ANEW };
+    if bytes.last() != Some(&b'\n') {
+        return Err(damaged("it is cut off".to_owned()));
+    }
+    let cell: Cell = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+    if cell.cell != id {
+        return Err(damaged(format!("it holds cell `{}`", cell.cell)));
+    }
+    Ok(Some(cell))
+}
+
+impl Cell {
+    /// Where its picture is in the run at `path`, if its `output` leads to a place below that.
+    pub fn output_below(&self, path: &Path) -> Option<PathBuf> {
+        let output = Path::new(&self.output);
+        let plain = output.components().all(|part| matches!(part, Component::Normal(_)));
+        let plain = plain && !self.output.is_empty() && !self.output.contains(['\\', '\0']);
+        plain.then(|| path.join(output))
     }
 }
 

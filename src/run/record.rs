@@ -117,7 +117,7 @@ pub struct Cell {
     pub seed: u64,
     /// The text, or the path of the picture below the run.
     pub output: String,
-    /// Why a text ended: `eos`, `stop` or `length`.
+    /// Why a text ended: `eos`, `stop` or `length`; what is to be known of a picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish: Option<String>,
     /// Tokens of the prompt.
@@ -132,6 +132,9 @@ pub struct Cell {
     /// Rows of the batch it was made in, where all strengths did not fit into one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<usize>,
+    /// Features of a picture by the model that gave them: little-endian f32 in base64.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub features: BTreeMap<String, String>,
     /// Scores of this cell alone by metric; one that does not apply is left out.
     pub scores: BTreeMap<String, f64>,
     /// Time it took, its share of its batch.
@@ -143,8 +146,11 @@ pub struct Cell {
 pub struct AdapterAt {
     /// Its name in the run.
     pub name: String,
-    /// The strength.
+    /// The strength; in an image model, that in the denoiser.
     pub strength: f64,
+    /// The strength in the text encoders of an image model, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_encoder: Option<f64>,
 }
 
 /// `scores.json`: every metric by strength and group, with confidence intervals.

@@ -15,6 +15,7 @@ mod pcg64;
 mod segments;
 
 pub use error::StatsError;
+pub(crate) use paired::percentile_interval;
 pub use paired::{Comparison, Interval, Kind, SEED, Test};
 pub use pcg64::Pcg64;
 pub use segments::{Segments, Statistic, Width};

@@ -277,6 +277,11 @@ fn beyond_mean(base: &[f64], system: &[f64], observed: f64, width: Width) -> usi
     differences.iter().filter(|other| width.round(**other - mean) > observed).count()
 }
 
+/// The mean and the middle 95 % of resampled scores; none of no scores.
+pub(crate) fn percentile_interval(scores: &[f64]) -> Option<Interval> {
+    interval(scores, Width::Double)
+}
+
 fn interval(scores: &[f64], width: Width) -> Option<Interval> {
     let mut sorted = scores.to_vec();
     sorted.sort_by(f64::total_cmp);

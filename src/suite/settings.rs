@@ -35,6 +35,12 @@ pub struct Settings {
     /// Name of the noise schedule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<String>,
+    /// How far guidance is kept from raising the contrast, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance_rescale: Option<f64>,
+    /// Whose random numbers the noise is made of: `cpu`, `gpu` or `nv`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rng: Option<String>,
     /// Most tokens to generate, 1 to 1,000,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_new_tokens: Option<u64>,
@@ -79,7 +85,7 @@ pub enum LongPrompts {
 }
 
 /// Names of all settings.
-pub const SETTINGS: [&str; 18] = [
+pub const SETTINGS: [&str; 20] = [
     "steps",
     "guidance",
     "sampler",
@@ -88,6 +94,8 @@ pub const SETTINGS: [&str; 18] = [
     "negative",
     "clip_skip",
     "scheduler",
+    "guidance_rescale",
+    "rng",
     "max_new_tokens",
     "temperature",
     "top_k",
@@ -101,12 +109,13 @@ pub const SETTINGS: [&str; 18] = [
 ];
 
 /// Names of all axes: settings that may vary within a suite, and `adapter`.
-pub const AXES: [&str; 12] = [
+pub const AXES: [&str; 13] = [
     "sampler",
     "steps",
     "guidance",
     "clip_skip",
     "scheduler",
+    "guidance_rescale",
     "temperature",
     "top_k",
     "top_p",
@@ -158,6 +167,8 @@ impl Settings {
             negative: own.negative.or(base.negative),
             clip_skip: own.clip_skip.or(base.clip_skip),
             scheduler: own.scheduler.or(base.scheduler),
+            guidance_rescale: own.guidance_rescale.or(base.guidance_rescale),
+            rng: own.rng.or(base.rng),
             max_new_tokens: own.max_new_tokens.or(base.max_new_tokens),
             temperature: own.temperature.or(base.temperature),
             top_k: own.top_k.or(base.top_k),
@@ -194,6 +205,8 @@ impl Settings {
             "negative" => self.negative = Some(given.text()?),
             "clip_skip" => self.clip_skip = Some(given.whole(1, 12)?),
             "scheduler" => self.scheduler = Some(given.name()?),
+            "guidance_rescale" => self.guidance_rescale = Some(given.number(0.0, 1.0)?),
+            "rng" => self.rng = Some(given.rng()?),
             "max_new_tokens" => self.max_new_tokens = Some(given.whole(1, 1_000_000)?),
             "temperature" => self.temperature = Some(given.number(0.0, 100.0)?),
             "top_k" => self.top_k = Some(given.whole(0, 1_000_000_000)?),
@@ -225,7 +238,14 @@ pub(super) fn axis_value(axis: &'static str, value: &Value) -> Result<Value, Set
 pub(super) fn is_text(name: &str) -> bool {
     matches!(
         name,
-        "sampler" | "negative" | "scheduler" | "stop" | "system" | "long_prompts" | "adapter"
+        "sampler"
+            | "negative"
+            | "scheduler"
+            | "rng"
+            | "stop"
+            | "system"
+            | "long_prompts"
+            | "adapter"
     )
 }
 
@@ -309,6 +329,13 @@ impl Given<'_> {
         }
     }
 
+    fn rng(&self) -> Result<String, SettingError> {
+        match self.value.as_str().map(str::to_ascii_lowercase) {
+            Some(source) if ["cpu", "gpu", "nv"].contains(&source.as_str()) => Ok(source),
+            _ => self.refuse("`cpu`, `gpu` or `nv`"),
+        }
+    }
+
     fn stop(&self) -> Result<Vec<String>, SettingError> {
         let expected = "text, or a list of texts, none of them empty";
         let texts: Option<Vec<String>> = match self.value {
@@ -356,6 +383,8 @@ mod tests {
             ("repetition_penalty", json!([0.01, 100]), json!([0, 0.009, 101])),
             ("sampler", json!(["euler_a"]), json!(["", " ", 3, "a\nb"])),
             ("scheduler", json!(["karras"]), json!([""])),
+            ("guidance_rescale", json!([0, 0.7, 1]), json!([-0.1, 1.1, "a"])),
+            ("rng", json!(["cpu", "NV", "gpu"]), json!(["cuda", 1])),
             ("negative", json!(["", "blurry"]), json!([1, null])),
             ("system", json!(["", "Be brief."]), json!([["x"]])),
             ("stop", json!(["\n", ["a", "b"], []]), json!(["", ["a", ""], [1], 1])),
@@ -406,8 +435,9 @@ mod tests {
 
     #[test]
     fn merging_covers_every_setting() {
-        let values =
-            json!([1, 1, "a", 64, 64, "", 1, "a", 1, 1, 1, 1, 0, 1, "a", true, "", "refuse"]);
+        let values = json!([
+            1, 1, "a", 64, 64, "", 1, "a", 1, "cpu", 1, 1, 1, 1, 0, 1, "a", true, "", "refuse"
+        ]);
         let mut base = Settings::default();
         for (name, value) in SETTINGS.iter().zip(values.as_array().unwrap()) {
             base.set(name, value).unwrap();

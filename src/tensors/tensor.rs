@@ -81,6 +81,26 @@ impl Tensor {
         Self { dtype: self.dtype, shape, data: self.data.clone() }
     }
 
+    /// Some rows along the first axis, of a tensor that has one and whose elements are whole bytes.
+    #[must_use]
+    pub fn rows(&self, rows: Range<usize>) -> Self {
+        let mut shape = self.shape.clone();
+        let all = shape.first().copied().unwrap_or(1).max(1);
+        let row = self.bytes().len() / all;
+        debug_assert!(rows.end <= all);
+        if let Some(first) = shape.first_mut() {
+            *first = rows.len();
+        }
+        let data = match &self.data {
+            Data::File { bytes, range } => Data::File {
+                bytes: Arc::clone(bytes),
+                range: range.start + rows.start * row..range.start + rows.end * row,
+            },
+            Data::Owned(bytes) => Data::Owned(bytes[rows.start * row..rows.end * row].into()),
+        };
+        Self { dtype: self.dtype, shape, data }
+    }
+
     /// The floating-point type, or an error that names the tensor.
     pub fn float(&self, name: &str) -> Result<Float, TensorError> {
         Float::of(self.dtype)

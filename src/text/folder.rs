@@ -19,14 +19,30 @@ pub(super) fn read(folder: &Path) -> Result<TextTokenizer, TextError> {
     let Some(json) = config::read_bytes(&origin, LARGEST_TOKENIZER)? else {
         return Err(missing(folder));
     };
-    let mut tokenizer = guard::load(&origin, &json)?;
-    drop(json);
+    read_beside(folder, origin, &json, &[])
+}
+
+/// The tokenizer that `json` describes with what the other files of the folder say about it.
+/// `defaults` are special tokens by their names, for those that the files leave out and the
+/// vocabulary has.
+pub(super) fn read_beside(
+    folder: &Path,
+    origin: PathBuf,
+    json: &[u8],
+    defaults: &[(&str, &str)],
+) -> Result<TextTokenizer, TextError> {
+    let mut tokenizer = guard::load(&origin, json)?;
     let config_path = folder.join("tokenizer_config.json");
     let mut config = config::read_object(&config_path)?;
     if !config.contains_key("added_tokens_decoder") {
         config.extend(config::read_object(&folder.join("special_tokens_map.json"))?);
     }
-    let named = config::named_tokens(&config);
+    let mut named = config::named_tokens(&config);
+    for (name, token) in defaults {
+        if tokenizer.token_to_id(token).is_some() {
+            named.entry((*name).to_owned()).or_insert_with(|| Value::from(*token));
+        }
+    }
     let mut tokens = config::added_tokens(&config_path, &config)?;
     tokens.extend(special_tokens(&tokenizer, &tokens, &named, &config));
     if !tokens.is_empty() {
@@ -79,7 +95,7 @@ fn special_tokens(
     tokens
 }
 
-fn missing(folder: &Path) -> TextError {
+pub(super) fn missing(folder: &Path) -> TextError {
     let has = |name: &str| folder.join(name).exists();
     let convert = "convert it once: python -c \"from transformers import AutoTokenizer; AutoTokenizer.from_pretrained('FOLDER').save_pretrained('FOLDER')\"";
     let convert = convert.replace("FOLDER", &folder.to_string_lossy());

@@ -1,6 +1,7 @@
 //! Floor 1: text into token ids and back, and conversations into text.
 //!
 //! - [`TextTokenizer`]: of a model folder (`tokenizer.json`) or of a GGUF file
+//! - [`ClipTokenizer`]: of a text encoder of Stable Diffusion, from its folder or built in
 //! - [`Stream`]: ids that come one by one, into text that never has to be taken back
 //! - [`ChatTemplate`], [`Message`]: a conversation into the text that a chat model was trained on
 //! - [`Clock`]: the time that a template may ask for
@@ -11,6 +12,7 @@
 //! ever or use up the memory.
 
 mod chat;
+mod clip;
 mod config;
 mod error;
 mod folder;
@@ -22,6 +24,7 @@ mod stream;
 mod tokenizer;
 
 pub use chat::{ChatError, ChatTemplate, Clock, Message};
+pub use clip::ClipTokenizer;
 pub use error::TextError;
 pub use stream::Stream;
 pub use tokenizer::TextTokenizer;

@@ -5,14 +5,18 @@
 //! seeds of a prompt stay together), p-values from the paired bootstrap against strength 0 as
 //! sacreBLEU does it.
 
+mod kid;
+mod metrics;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::GridError;
 use crate::metric::{Bleu, Chrf, MetricError, Texts};
-use crate::run::{Better, Cell, FORMAT, MetricScores, RunRecord, ScoreRow, Scores};
+use crate::run::{Cell, FORMAT, MetricScores, RunKind, RunRecord, ScoreRow, Scores};
 use crate::stats::{Segments, Statistic, Test, Width};
+use metrics::{Against, From, IMAGE, Metric, TEXT};
 
 /// Σ value / Σ weight.
 #[derive(Debug, Clone, Copy)]
@@ -42,122 +46,19 @@ impl Statistic for Perplexity {
     }
 }
 
-/// How a metric is put together from cells.
-enum From {
-    Bleu(Against),
-    Chrf,
-    /// The mean of the cells' own scores.
-    Mean,
-    /// A score weighted by the tokens it is about.
-    Tokens,
-    Perplexity,
-}
+/// 10·log₁₀(255² · Σ weight / Σ value) of mean squared errors.
+#[derive(Debug, Clone, Copy)]
+struct Decibels;
 
-/// What BLEU compares with.
-#[derive(Clone, Copy)]
-enum Against {
-    References,
-    Base,
-}
+impl Statistic for Decibels {
+    fn score_of(&self, sums: &[f64], _: Width) -> f64 {
+        10.0 * (255.0 * 255.0 * sums[1] / sums[0]).log10()
+    }
 
-impl Against {
-    /// Short texts are compared with each other too: orders that they have no n-grams of are left out.
-    fn bleu(self) -> Bleu {
-        Bleu { effective_order: matches!(self, Self::Base), ..Bleu::default() }
+    fn resamples_in_single(&self) -> bool {
+        false
     }
 }
-
-struct Metric {
-    name: &'static str,
-    label: &'static str,
-    about: &'static str,
-    unit: &'static str,
-    better: Better,
-    from: From,
-}
-
-const METRICS: [Metric; 10] = [
-    Metric {
-        name: "chrf",
-        label: "chrF",
-        about: "character n-gram F-score against the references, of all texts together",
-        unit: "points",
-        better: Better::Higher,
-        from: From::Chrf,
-    },
-    Metric {
-        name: "bleu",
-        label: "BLEU",
-        about: "n-gram precision against the references, of all texts together",
-        unit: "points",
-        better: Better::Higher,
-        from: From::Bleu(Against::References),
-    },
-    Metric {
-        name: "rouge-l",
-        label: "ROUGE-L",
-        about: "longest common subsequence with the best reference, F1, mean over the texts",
-        unit: "fraction",
-        better: Better::Higher,
-        from: From::Mean,
-    },
-    Metric {
-        name: "exact-match",
-        label: "Exact match",
-        about: "share of the texts that equal a reference, white space at the ends aside",
-        unit: "fraction",
-        better: Better::Higher,
-        from: From::Mean,
-    },
-    Metric {
-        name: "perplexity",
-        label: "Perplexity",
-        about: "of the first reference after the prompt (where there is none, of the base's own text), teacher-forced",
-        unit: "per token",
-        better: Better::Lower,
-        from: From::Perplexity,
-    },
-    Metric {
-        name: "kl",
-        label: "KL divergence",
-        about: "of the next-token distribution from the base's, along the same text, mean per token",
-        unit: "nats",
-        better: Better::Lower,
-        from: From::Tokens,
-    },
-    Metric {
-        name: "top1",
-        label: "Same top token",
-        about: "how often the most probable next token is the base's, along the same text",
-        unit: "%",
-        better: Better::Higher,
-        from: From::Tokens,
-    },
-    Metric {
-        name: "base-bleu",
-        label: "BLEU against base",
-        about: "likeness to what the base itself wrote from the same prompt and seed",
-        unit: "points",
-        better: Better::Higher,
-        from: From::Bleu(Against::Base),
-    },
-    Metric {
-        name: "distinct-2",
-        label: "Distinct bigrams",
-        about: "different word pairs per word pair within a text, mean over the texts",
-        unit: "fraction",
-        better: Better::Neither,
-        from: From::Mean,
-    },
-    Metric {
-        name: "repetition",
-        label: "Repetition",
-        about: "share of a text's word 4-grams that occurred in it before, mean over the texts",
-        unit: "fraction",
-        better: Better::Lower,
-        from: From::Mean,
-    },
-];
 
 /// Cells by group, point of the axes, strength, prompt and seed.
 type Groups<'a> = BTreeMap<(String, String), BTreeMap<Key, BTreeMap<(&'a str, u64), &'a Cell>>>;
@@ -197,14 +98,18 @@ pub fn scores(record: &RunRecord, cells: &[Cell]) -> Result<Scores, GridError> {
             planned - present
         ));
     }
+    let images = record.kind == RunKind::Image;
     let without = references.values().filter(|all| all.is_empty()).count();
-    if without == references.len() {
+    if images {
+        notes.extend(left_out(cells));
+    } else if without == references.len() {
         notes.push("no prompt has references: BLEU, chrF, ROUGE-L and exact match are left out, and perplexity is of the base's own texts".to_owned());
     } else if without > 0 {
         notes.push(format!("{without} of {} prompts have no references: BLEU, chrF, ROUGE-L and exact match are of the others", references.len()));
     }
     let mut metrics = Vec::new();
-    for metric in &METRICS {
+    let all: &[Metric] = if images { &IMAGE } else { &TEXT };
+    for metric in all {
         let mut rows = Vec::new();
         for ((group, axes), strengths) in &groups {
             let axes: BTreeMap<String, Value> = serde_json::from_str(axes).unwrap_or_default();
@@ -222,6 +127,25 @@ pub fn scores(record: &RunRecord, cells: &[Cell]) -> Result<Scores, GridError> {
         }
     }
     Ok(Scores { format: FORMAT, planned, present, metrics, notes })
+}
+
+/// Metrics of pictures that no model was given for.
+fn left_out(cells: &[Cell]) -> Vec<String> {
+    let has = |name: &str| cells.iter().any(|cell| cell.scores.contains_key(name));
+    let mut notes = Vec::new();
+    for (metric, what, flag) in [
+        ("clip-image", "similarity by CLIP to base, prompt and references", "--clip FOLDER"),
+        ("dino", "similarity by DINOv2 to base and references", "--dino FOLDER"),
+        ("lpips", "LPIPS", "--lpips FILE"),
+    ] {
+        if !cells.is_empty() && !has(metric) {
+            notes.push(format!("{what} is left out: no model was given (`{flag}`)"));
+        }
+    }
+    if !cells.is_empty() && !has("ms-ssim") {
+        notes.push("MS-SSIM is left out: its five scales need 176 pixels a side".to_owned());
+    }
+    notes
 }
 
 /// The references of each prompt, from the suite as the run recorded it.
@@ -257,6 +181,8 @@ impl Metric {
             From::Bleu(Against::Base) => Against::Base.bleu().signature(1),
             From::Chrf => many(Chrf::default().signature(count), count),
             From::Mean => format!("mean|version:lora-eval-{version}"),
+            From::Decibels => format!("range:255|of the mean error|version:lora-eval-{version}"),
+            From::Kid(model) => return self.of_sets(rows, model),
             From::Tokens | From::Perplexity => {
                 format!("teacher-forced|f32 logits|f64 sums|version:lora-eval-{version}")
             }
@@ -283,6 +209,9 @@ impl Metric {
     ) -> Result<Option<ScoreRow>, GridError> {
         let Some(cells) = strengths.get(&strength) else { return Ok(None) };
         let base = strengths.get(&Key(0.0));
+        if let From::Kid(model) = self.from {
+            return kid::row(model, cells, base, strength.0);
+        }
         let mut pairs: BTreeMap<&str, (Vec<f64>, Vec<f64>)> = BTreeMap::new();
         let (mut n, mut identical) = (0, true);
         for (key, cell) in cells {
@@ -296,7 +225,7 @@ impl Metric {
                 continue;
             };
             n += 1;
-            identical &= base_cell.is_some_and(|base| base.output == cell.output);
+            identical &= base_cell.is_some_and(|base| same(base, cell));
             let (own, other) = pairs.entry(key.0).or_default();
             add(own, &mine);
             add(other, &theirs);
@@ -312,6 +241,7 @@ impl Metric {
             From::Chrf => test.run(&Chrf::default(), &other, &own)?,
             From::Mean | From::Tokens => test.run(&Mean, &other, &own)?,
             From::Perplexity => test.run(&Perplexity, &other, &own)?,
+            From::Decibels | From::Kid(_) => test.run(&Decibels, &other, &own)?,
         };
         let finite = |value: f64| value.is_finite().then_some(value);
         let interval = compared.system_interval.filter(|_| own.len() > 1);
@@ -357,10 +287,17 @@ impl Metric {
                 of(Chrf::default().statistics(&Texts::sentence(&cell.output, &references)?)?)
             }
             From::Mean => score(self.name).map(|value| vec![value, 1.0]),
+            From::Decibels => score("mse").map(|value| vec![value, 1.0]),
+            From::Kid(_) => None,
             From::Tokens => score(self.name).zip(tokens).map(|(value, n)| vec![value * n, n]),
             From::Perplexity => score("nll").zip(tokens).map(|(nll, n)| vec![nll, n]),
         })
     }
+}
+
+/// Whether two outputs are the same: two texts, or two pictures that differ in no pixel.
+fn same(base: &Cell, cell: &Cell) -> bool {
+    base.output == cell.output || cell.scores.get("mse") == Some(&0.0)
 }
 
 fn add(sums: &mut Vec<f64>, row: &[f64]) {

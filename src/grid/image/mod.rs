@@ -1,0 +1,252 @@
+//! Cells of a diffusion model.
+
+mod infotext;
+mod judge;
+mod settings;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::error::PromptProblem;
+use super::text::out_of_memory;
+use super::{Axis, Backend, GridError, Made, Plan, Unit};
+use crate::base::terminal::printable;
+use crate::generate::image::{Drawn, ImageError, ImageModel, Job, RowStrengths};
+use crate::picture::{self, PARAMETERS, Picture};
+use crate::prompt::Prompt;
+use crate::suite::{Input, Suite};
+
+pub use infotext::ModelName;
+use infotext::infotext;
+use judge::Judge;
+pub use judge::Learned;
+use settings::{ImageSettings, image_settings};
+
+/// Makes cells with a diffusion model: all strengths of a prompt and seed in one batch, from one noise.
+pub struct ImageBackend<'a> {
+    model: &'a ImageModel,
+    suite: &'a Suite,
+    adapters: &'a [Axis],
+    name: ModelName,
+    /// Most cells of a batch.
+    cells: Option<usize>,
+    learned: Option<&'a Learned>,
+    scored: bool,
+    progress: &'a dyn Fn(usize, usize),
+}
+
+/// A prompt as the model gets it.
+struct Prepared {
+    prompt: Prompt,
+    settings: ImageSettings,
+}
+
+impl<'a> ImageBackend<'a> {
+    /// A backend for the units of a suite. `rows` bounds a batch of the denoiser, in which each cell
+    /// takes a row with its prompt and one without.
+    pub fn new(
+        model: &'a ImageModel,
+        suite: &'a Suite,
+        adapters: &'a [Axis],
+        name: ModelName,
+        rows: Option<usize>,
+    ) -> Self {
+        let cells = rows.map(|rows| (rows / 2).max(1));
+        let progress = &|_, _| {};
+        Self { model, suite, adapters, name, cells, learned: None, scored: true, progress }
+    }
+
+    /// The same with scores of these models too.
+    #[must_use]
+    pub fn judged_by(self, learned: Option<&'a Learned>) -> Self {
+        Self { learned, ..self }
+    }
+
+    /// The same without scores.
+    #[must_use]
+    pub fn unscored(self) -> Self {
+        Self { scored: false, ..self }
+    }
+
+    /// The same, telling steps done of all.
+    #[must_use]
+    pub fn telling(self, progress: &'a dyn Fn(usize, usize)) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// Reads every prompt of a plan, so that one that cannot be drawn is found before hours of work.
+    pub fn check(&self, plan: &Plan) -> Result<Vec<String>, GridError> {
+        let mut notes = Vec::new();
+        let mut last = None;
+        for unit in &plan.units {
+            let prepared = self.prepare(unit)?;
+            let job = prepared.job(unit);
+            self.model.check(&job).map_err(|e| self.about(unit, &e.into()))?;
+            if last == Some(unit.prompt) {
+                continue;
+            }
+            last = Some(unit.prompt);
+            self.references(unit)?;
+            let id = printable(&self.suite.prompts[unit.prompt].id);
+            for warning in &prepared.prompt.warnings {
+                notes.push(format!("prompt `{id}`: {}", warning.message));
+            }
+        }
+        Ok(notes)
+    }
+
+    fn prepare(&self, unit: &Unit) -> Result<Prepared, GridError> {
+        self.try_prepare(unit).map_err(|problem| self.about(unit, &problem))
+    }
+
+    fn try_prepare(&self, unit: &Unit) -> Result<Prepared, PromptProblem> {
+        let Input::Prompt(text) = &unit.input else { return Err(PromptProblem::Messages) };
+        let settings = image_settings(&unit.settings, self.model)?;
+        Ok(Prepared { prompt: Prompt::parse(text)?, settings })
+    }
+
+    /// The pictures that a prompt names as good answers.
+    fn references(&self, unit: &Unit) -> Result<Vec<Picture>, GridError> {
+        let folder = self.suite.folder();
+        let open = |reference: &String| {
+            let path: PathBuf = folder.join(reference);
+            picture::read(&path).map_err(|error| {
+                let reference = printable(reference).to_string();
+                let problem = PromptProblem::Reference { reference, problem: error.to_string() };
+                self.about(unit, &problem)
+            })
+        };
+        self.suite.prompts[unit.prompt].references.iter().map(open).collect()
+    }
+
+    fn about(&self, unit: &Unit, problem: &PromptProblem) -> GridError {
+        let prompt = &self.suite.prompts[unit.prompt];
+        GridError::Prompt {
+            path: self.suite.path.clone(),
+            line: prompt.line,
+            id: printable(&prompt.id).to_string(),
+            problem: problem.to_string(),
+        }
+    }
+
+    /// All rows, in as few batches as fit. Gives the cells of a batch where there were several.
+    fn draw(
+        &mut self,
+        job: &Job<'_>,
+        rows: &[RowStrengths],
+    ) -> Result<(Vec<Drawn>, Option<usize>), PromptProblem> {
+        loop {
+            let limit = self.cells.unwrap_or(rows.len()).clamp(1, rows.len().max(1));
+            match self.parts(job, rows, limit) {
+                Err(ImageError::Device(error)) if out_of_memory(&error) && limit > 1 => {
+                    let fewer = limit.div_ceil(2);
+                    tracing::warn!(
+                        "a batch of {limit} pictures does not fit into memory; going on with {fewer}"
+                    );
+                    self.cells = Some(fewer);
+                }
+                Err(ImageError::NotFinite { row, step }) => {
+                    let who = rows.get(row).map_or_else(String::new, |row| self.who(row));
+                    return Err(PromptProblem::NotDrawn { who, step });
+                }
+                Err(error) => return Err(error.into()),
+                Ok(all) => return Ok((all, (limit < rows.len()).then_some(limit))),
+            }
+        }
+    }
+
+    fn parts(
+        &self,
+        job: &Job<'_>,
+        rows: &[RowStrengths],
+        limit: usize,
+    ) -> Result<Vec<Drawn>, ImageError> {
+        let mut all = Vec::new();
+        let steps = rows.len().div_ceil(limit) * job.steps;
+        for (part, some) in rows.chunks(limit).enumerate() {
+            let tell = |step: usize| (self.progress)(part * job.steps + step, steps);
+            let drawn = self.model.draw(job, some, &tell);
+            all.extend(drawn.map_err(|error| error.after(part * limit))?);
+        }
+        Ok(all)
+    }
+
+    /// `style at strength 1`
+    fn who(&self, row: &RowStrengths) -> String {
+        let acting = self.adapters.iter().zip(&row.unet).filter(|(_, strength)| **strength != 0.0);
+        let acting: Vec<String> = acting
+            .map(|(axis, strength)| format!("`{}` at strength {strength}", printable(&axis.name)))
+            .collect();
+        if acting.is_empty() { "the base itself".to_owned() } else { acting.join(" with ") }
+    }
+}
+
+impl Prepared {
+    fn job(&self, unit: &Unit) -> Job<'_> {
+        let settings = &self.settings;
+        Job {
+            prompt: &self.prompt,
+            negative: &settings.negative,
+            width: settings.width,
+            height: settings.height,
+            steps: settings.steps,
+            guidance: settings.guidance,
+            guidance_rescale: settings.guidance_rescale,
+            sampler: settings.sampler,
+            clip_skip: settings.clip_skip,
+            seed: unit.seed,
+            source: settings.source,
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "strengths are f32 in the layers")]
+fn single(strengths: &[f64]) -> Vec<f32> {
+    strengths.iter().map(|strength| *strength as f32).collect()
+}
+
+impl Backend for ImageBackend<'_> {
+    fn make(&mut self, unit: &Unit) -> Result<Vec<Made>, GridError> {
+        let start = Instant::now();
+        let prepared = self.prepare(unit)?;
+        let job = prepared.job(unit);
+        let rows: Vec<RowStrengths> = unit
+            .cells
+            .iter()
+            .map(|cell| RowStrengths {
+                text: single(&cell.text_strengths),
+                unet: single(&cell.strengths),
+            })
+            .collect();
+        let (drawn, batch) = self.draw(&job, &rows).map_err(|e| self.about(unit, &e))?;
+        let judged = if self.scored {
+            let pictures: Vec<&Picture> = drawn.iter().map(|drawn| &drawn.picture).collect();
+            let judge = Judge { learned: self.learned, references: self.references(unit)? };
+            judge.score(&prepared.prompt, &pictures)?
+        } else {
+            Vec::new()
+        };
+        let mut judged = judged.into_iter();
+        let mut cells = Vec::new();
+        for (cell, drawn) in unit.cells.iter().zip(&drawn) {
+            let text = infotext(&self.name, &job, cell, self.adapters);
+            let png = picture::encode_png(&drawn.picture, &[(PARAMETERS, &text)]);
+            let png = png.map_err(|e| self.about(unit, &ImageError::from(e).into()))?;
+            let again = "the autoencoder overflowed; decoded once more in f32".to_owned();
+            let (scores, features) = judged.next().unwrap_or_default();
+            cells.push(Made {
+                picture: Some(png),
+                finish: drawn.decoded_again.then_some(again),
+                batch,
+                scores,
+                features,
+                ..Made::default()
+            });
+        }
+        let seconds = start.elapsed().as_secs_f64() / cells.len().max(1) as f64;
+        for cell in &mut cells {
+            cell.seconds = seconds;
+        }
+        Ok(cells)
+    }
+}
