@@ -124,7 +124,7 @@ fn gradients_of_convolutions() {
         tensor(&[4, 1, 1, 1], 6),
     ];
     check_gradients("convolution", &inputs, &|i| {
-        let mut layer = Conv2d::new(weight.clone(), Some(tensor(&[4], 7)), config);
+        let mut layer = Conv2d::new(&weight, Some(tensor(&[4], 7)), config).unwrap();
         layer.attach_low_rank(0, 0.5, i[1].clone(), i[2].clone());
         layer.attach_low_rank(1, 1.5, i[3].clone(), i[4].clone());
         layer.forward(&i[0], &strengths)
@@ -273,7 +273,7 @@ fn a_batch_of_strengths_is_the_merged_weights_one_by_one() {
                 let w = tensor(&[out, columns / 9, 3, 3], 1);
                 let config = ConvConfig { padding: 1, ..ConvConfig::default() };
                 let bias = Some(tensor(&[out], 8));
-                let mut layer = Conv2d::new(w.clone(), bias.clone(), config);
+                let mut layer = Conv2d::new(&w, bias.clone(), config).unwrap();
                 let plain = layer.clone();
                 layer.attach(0, &module, &CPU).unwrap();
                 let x = tensor(&[4, columns / 9, 5, 5], 2);
@@ -284,7 +284,7 @@ fn a_batch_of_strengths_is_the_merged_weights_one_by_one() {
                 }
                 for (row, strength) in strengths.iter().enumerate() {
                     let w = merged(&module, &w, *strength);
-                    let alone = Conv2d::new(w, bias.clone(), config);
+                    let alone = Conv2d::new(&w, bias.clone(), config).unwrap();
                     close(
                         &name,
                         &y.get(row).unwrap(),

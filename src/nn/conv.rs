@@ -1,10 +1,13 @@
 //! A two-dimensional convolution.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Tensor};
 
-use super::Strengths;
 use super::changes::{Attachment, added, row_delta, rows_of, scaled};
+use super::cpu::conv::{self, convolve, input_gradient, weight_gradient};
+use super::cpu::product::Matrix;
+use super::cpu::values;
 use super::weight::to_candle;
+use super::{Stored, Strengths, Weight};
 use crate::adapter::{Delta, Module, RowDelta};
 use crate::tensors;
 
@@ -33,12 +36,23 @@ impl Default for ConvConfig {
 /// and one by B (out, rank, 1, 1), as in LoCon and PEFT.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
-    weight: Tensor,
+    /// (out, in / groups · kh · kw)
+    weight: Weight,
+    kernel: Kernel,
     bias: Option<Tensor>,
-    config: ConvConfig,
     low_rank: Vec<LowRank>,
     dense: Vec<(usize, Tensor)>,
     biases: Vec<(usize, Tensor)>,
+}
+
+/// All of a convolution but its number of outputs.
+#[derive(Debug, Clone, Copy)]
+struct Kernel {
+    /// Input channels of a group.
+    inputs: usize,
+    height: usize,
+    width: usize,
+    config: ConvConfig,
 }
 
 #[derive(Debug, Clone)]
@@ -52,31 +66,38 @@ struct LowRank {
 }
 
 impl Conv2d {
-    /// A convolution with a frozen weight and bias (out).
-    pub fn new(weight: Tensor, bias: Option<Tensor>, config: ConvConfig) -> Self {
-        let (low_rank, dense, biases) = (Vec::new(), Vec::new(), Vec::new());
-        Self { weight, bias, config, low_rank, dense, biases }
+    /// A convolution with a frozen weight (out, in / groups, kh, kw) and bias (out).
+    pub fn new(weight: &Tensor, bias: Option<Tensor>, config: ConvConfig) -> Result<Self> {
+        let (out, inputs, height, width) = weight.dims4()?;
+        let kernel = Kernel { inputs, height, width, config };
+        let weight = Weight::Dense(weight.reshape((out, kernel.depth()))?);
+        Ok(Self::of(weight, kernel, bias))
     }
 
-    /// A convolution with the weight of a file for `device`, rounded to `stored` first where that is
-    /// asked for.
+    /// A convolution with the weight of a file, see [`Weight::load`].
     pub fn load(
         weight: &tensors::Tensor,
         bias: Option<Tensor>,
         config: ConvConfig,
-        (stored, computed): (Option<DType>, DType),
+        types: (Option<DType>, DType),
         device: &Device,
     ) -> Result<Self> {
-        let weight = match stored {
-            Some(stored) => to_candle(weight, stored, device)?.to_dtype(computed)?,
-            None => to_candle(weight, computed, device)?,
+        let [out, inputs, height, width] = *weight.shape() else {
+            candle_core::bail!("a convolution's weight of shape {:?}", weight.shape())
         };
-        Ok(Self::new(weight, bias, config))
+        let kernel = Kernel { inputs, height, width, config };
+        let matrix = weight.reshape(vec![out, kernel.depth()]);
+        Ok(Self::of(Weight::load(&matrix, types, device)?, kernel, bias))
+    }
+
+    fn of(weight: Weight, kernel: Kernel, bias: Option<Tensor>) -> Self {
+        let (low_rank, dense, biases) = (Vec::new(), Vec::new(), Vec::new());
+        Self { weight, kernel, bias, low_rank, dense, biases }
     }
 
     /// Number of output channels.
     pub fn outputs(&self) -> Result<usize> {
-        self.weight.dim(0)
+        Ok(self.weight.shape()?.0)
     }
 
     /// Attaches a module as adapter number `adapter` of [`Strengths`].
@@ -86,8 +107,9 @@ impl Conv2d {
         module: &Module,
         device: &Device,
     ) -> std::result::Result<(), Attachment> {
-        let (out, _, kh, kw) = self.weight.dims4()?;
-        let shape = self.weight.dims().to_vec();
+        let out = self.outputs()?;
+        let Kernel { inputs, height, width, config } = self.kernel;
+        let shape = vec![out, inputs, height, width];
         if let Some(delta) = RowDelta::of_bias(module, out, 1.0)? {
             if self.bias.is_none() {
                 let reason = "it changes a bias, and the base's module has none";
@@ -100,18 +122,19 @@ impl Conv2d {
         let Some(delta) = &module.weight else { return Ok(()) };
         if let Delta::LowRank { down, up, mid: None } = delta
             && module.magnitude.is_none()
-            && self.config.groups == 1
+            && config.groups == 1
         {
             RowDelta::new(module, &shape, false, 1.0)?;
             let rank = down.shape().first().copied().unwrap_or(0);
-            let a = to_candle(&down.reshape(vec![rank, shape[1], kh, kw]), DType::F32, device)?;
+            let a =
+                to_candle(&down.reshape(vec![rank, inputs, height, width]), DType::F32, device)?;
             let b = to_candle(&up.reshape(vec![out, rank, 1, 1]), DType::F32, device)?;
             self.attach_low_rank(adapter, module.scale, a, b);
             return Ok(());
         }
-        let base = self.weight.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        let delta = row_delta(module, &shape, &base)?;
-        self.dense.push((adapter, Tensor::from_vec(delta, shape, device)?));
+        let delta = row_delta(module, &shape, &self.weight.rows(0..out)?)?;
+        let delta = Tensor::from_vec(delta, (out, self.kernel.depth()), device)?;
+        self.dense.push((adapter, delta));
         Ok(())
     }
 
@@ -123,15 +146,24 @@ impl Conv2d {
 
     /// Applies the convolution.
     pub fn forward(&self, x: &Tensor, strengths: &Strengths) -> Result<Tensor> {
-        let mut y = self.convolve(x, &self.weight)?;
-        if let Some(bias) = &self.bias {
-            y = y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?;
-        }
+        let mut y = match (&self.weight, &self.bias) {
+            (Weight::Stored(weight), bias) => {
+                let bias = bias.as_ref().map(|b| b.to_dtype(DType::F32)?.to_vec1()).transpose()?;
+                let op = StoredConvolution { weight: weight.clone(), kernel: self.kernel, bias };
+                let y = x.to_dtype(DType::F32)?.contiguous()?.apply_op1(op)?;
+                y.to_dtype(x.dtype())?
+            }
+            (weight, None) => self.kernel.convolve(x, &dense(weight)?)?,
+            (weight, Some(bias)) => {
+                let y = self.kernel.convolve(x, &dense(weight)?)?;
+                y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?
+            }
+        };
         y = self.add_low_rank(y, x, strengths)?;
         for (adapter, delta) in &self.dense {
             let Some(active) = strengths.active(&[(*adapter, 1.0)], x.device())? else { continue };
             let x = rows_of(x, &active)?;
-            let change = scaled(&self.convolve(&x, delta)?, &active.factors)?;
+            let change = scaled(&self.kernel.convolve(&x, delta)?, &active.factors)?;
             y = added(&y, &change, &active)?;
         }
         for (adapter, bias) in &self.biases {
@@ -154,18 +186,136 @@ impl Conv2d {
             columns.extend(vec![(part.adapter, part.scale); part.a.dim(0)?]);
         }
         let Some(active) = strengths.active(&columns, x.device())? else { return Ok(y) };
-        let a: Vec<&Tensor> = self.low_rank.iter().map(|part| &part.a).collect();
-        let b: Vec<&Tensor> = self.low_rank.iter().map(|part| &part.b).collect();
+        let stacked = |of: fn(&LowRank) -> &Tensor, axis: usize| -> Result<Tensor> {
+            let all: Vec<&Tensor> = self.low_rank.iter().map(of).collect();
+            let all =
+                if let [one] = all.as_slice() { (*one).clone() } else { Tensor::cat(&all, axis)? };
+            all.flatten_from(1)?.contiguous()
+        };
         let x = rows_of(x, &active)?;
-        let inner = self.convolve(&x, &Tensor::cat(&a, 0)?)?;
+        let inner = self.kernel.convolve(&x, &stacked(|part| &part.a, 0)?)?;
         let (rows, _, ranks) = active.factors.dims3()?;
         let inner = inner.broadcast_mul(&active.factors.reshape((rows, ranks, 1, 1))?)?;
-        let change = inner.conv2d(&Tensor::cat(&b, 1)?.contiguous()?, 0, 1, 1, 1)?;
+        let point = Kernel { inputs: ranks, height: 1, width: 1, config: ConvConfig::default() };
+        let change = point.convolve(&inner, &stacked(|part| &part.b, 1)?)?;
         added(&y, &change, &active)
     }
+}
 
-    fn convolve(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+/// A weight that is a tensor.
+fn dense(weight: &Weight) -> Result<Tensor> {
+    match weight {
+        Weight::Dense(tensor) => Ok(tensor.clone()),
+        _ => candle_core::bail!("a convolution with a quantised weight"),
+    }
+}
+
+impl Kernel {
+    /// Values of one output channel's weight.
+    fn depth(&self) -> usize {
+        self.inputs * self.height * self.width
+    }
+
+    fn shape(&self, x: &Layout, outputs: usize) -> Result<conv::Shape> {
+        let (rows, inputs, height, width) = x.shape().dims4()?;
         let ConvConfig { stride, padding, dilation, groups } = self.config;
-        x.to_dtype(weight.dtype())?.conv2d(weight, padding, stride, dilation, groups)
+        let kernel = (self.height, self.width);
+        Ok(conv::Shape {
+            rows,
+            inputs,
+            height,
+            width,
+            outputs,
+            kernel,
+            stride,
+            padding,
+            dilation,
+            groups,
+        })
+    }
+
+    /// `x ∗ w` with gradients for both; w is (out, depth).
+    fn convolve(self, x: &Tensor, w: &Tensor) -> Result<Tensor> {
+        if x.device().is_cpu() && x.dtype() == DType::F32 && w.dtype() == DType::F32 {
+            return x.contiguous()?.apply_op2(&w.contiguous()?, DenseConvolution(self));
+        }
+        let ConvConfig { stride, padding, dilation, groups } = self.config;
+        let w = w.reshape(((), self.inputs, self.height, self.width))?;
+        x.to_dtype(w.dtype())?.contiguous()?.conv2d(&w, padding, stride, dilation, groups)
+    }
+}
+
+fn result(y: Vec<f32>, shape: &conv::Shape) -> Result<(CpuStorage, Shape)> {
+    let (height, width) = shape.output().map_err(candle_core::Error::wrap)?;
+    Ok((CpuStorage::F32(y), (shape.rows, shape.outputs, height, width).into()))
+}
+
+struct StoredConvolution {
+    weight: Stored,
+    kernel: Kernel,
+    bias: Option<Vec<f32>>,
+}
+
+impl CustomOp1 for StoredConvolution {
+    fn name(&self) -> &'static str {
+        "stored-convolution"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let shape = self.kernel.shape(layout, self.weight.rows())?;
+        let (weight, bias) = (self.weight.matrix(), self.bias.as_deref());
+        let y = convolve(values(x, layout)?, weight, bias, &shape);
+        result(y.map_err(candle_core::Error::wrap)?, &shape)
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let shape = self.kernel.shape(x.layout(), self.weight.rows())?;
+        let g = gradient.flatten_all()?.to_vec1::<f32>()?;
+        let dx = input_gradient(&g, self.weight.matrix(), &shape);
+        let dx = dx.map_err(candle_core::Error::wrap)?;
+        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+    }
+}
+
+struct DenseConvolution(Kernel);
+
+impl CustomOp2 for DenseConvolution {
+    fn name(&self) -> &'static str {
+        "dense-convolution"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        w: &CpuStorage,
+        w_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (outputs, depth) = w_layout.shape().dims2()?;
+        let shape = self.0.shape(x_layout, outputs)?;
+        let weight = Matrix::dense(values(w, w_layout)?, depth);
+        let y = convolve(values(x, x_layout)?, weight, None, &shape);
+        result(y.map_err(candle_core::Error::wrap)?, &shape)
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (outputs, depth) = w.dims2()?;
+        let shape = self.0.shape(x.layout(), outputs)?;
+        let g = gradient.flatten_all()?.to_vec1::<f32>()?;
+        let (x_values, w_values) =
+            (x.flatten_all()?.to_vec1::<f32>()?, w.flatten_all()?.to_vec1::<f32>()?);
+        let wrap = candle_core::Error::wrap;
+        let dx = input_gradient(&g, Matrix::dense(&w_values, depth), &shape).map_err(wrap)?;
+        let dw = weight_gradient(&g, &x_values, &shape).map_err(candle_core::Error::wrap)?;
+        Ok((
+            Some(Tensor::from_vec(dx, x.shape(), x.device())?),
+            Some(Tensor::from_vec(dw, w.shape(), w.device())?),
+        ))
     }
 }

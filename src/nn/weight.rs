@@ -40,7 +40,12 @@ impl Stored {
         Some(Self { tensor, float, rows, columns })
     }
 
-    fn matrix(&self) -> Matrix<'_> {
+    /// Number of rows.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn matrix(&self) -> Matrix<'_> {
         Matrix { bytes: self.tensor.bytes(), float: self.float, columns: self.columns }
     }
 }
@@ -88,7 +93,10 @@ impl Weight {
     /// `x·Wᵀ`: (…, in) → (…, out), in the type of `x`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Stored(stored) => x.contiguous()?.apply_op1(StoredProduct(stored.clone())),
+            Self::Stored(stored) => {
+                let wide = x.to_dtype(DType::F32)?.contiguous()?;
+                wide.apply_op1(StoredProduct(stored.clone()))?.to_dtype(x.dtype())
+            }
             Self::Dense(w) => linear(x, w),
             Self::Quantized(w) => {
                 let product = x.to_dtype(DType::F32)?.contiguous()?;

@@ -1,6 +1,8 @@
 //! Kernels for the CPU on plain slices.
 
 pub mod attention;
+pub mod conv;
+mod multiply;
 pub mod product;
 
 use candle_core::{CpuStorage, Layout, Result, bail};

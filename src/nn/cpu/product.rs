@@ -4,11 +4,15 @@
 //! time is that of reading W. Each row of W is read once for all rows of `x`, and 16-bit weights
 //! are widened on the way (exactly), never stored as f32. With few rows each element of `y` is one
 //! dot product summed in one order whatever the number of rows: a row's result does not depend on
-//! the rows beside it. With many rows the product is done panel by panel with [`crate::linalg`].
+//! the rows beside it. With more rows the product is done panel by panel with [`crate::linalg`], with
+//! many by [`multiply`], which transposes W block by block.
+
+use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::multiply::{DEPTH, Scheme, multiply};
 use crate::linalg;
 use crate::tensors::Float;
 
@@ -24,6 +28,11 @@ pub struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
+    /// A matrix of f32.
+    pub fn dense(values: &'a [f32], columns: usize) -> Self {
+        Self { bytes: bytemuck::cast_slice(values), float: Float::F32, columns }
+    }
+
     fn rows(&self) -> usize {
         self.bytes.len().checked_div(self.row_bytes()).unwrap_or(0)
     }
@@ -47,10 +56,22 @@ impl<'a> Matrix<'a> {
         self.float.decode(bytes, scratch);
         scratch
     }
+
+    /// Some values of a row; `scratch` holds them where they must be widened.
+    pub fn part<'b>(self, row: usize, of: Range<usize>, scratch: &'b mut Vec<f32>) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        let (start, size) = (row * self.columns + of.start, self.float.size());
+        let bytes = &self.bytes[start * size..(start + of.len()) * size];
+        Self { bytes, columns: of.len(), ..self }.widen(0, 1, scratch)
+    }
 }
 
 /// Up to this many rows of `x`, dot products are faster than packing panels of W.
 const FEW: usize = 24;
+/// From this many rows of `x`, W is transposed.
+const MANY: usize = 160;
 /// Rows of W that are multiplied at once: three by four rows of `x` fill sixteen vector registers.
 const TOGETHER: usize = 3;
 /// Bytes of W that one task reads; a smaller W is not worth a second thread.
@@ -68,8 +89,82 @@ pub fn product(x: &[f32], w: Matrix<'_>) -> Vec<f32> {
     if m == 1 {
         return transposed(x, w, 1, n);
     }
+    if m >= MANY {
+        let mut y = vec![0.0; m * n];
+        multiply(&Many { x, w }, y.chunks_exact_mut(n).collect(), m);
+        return y;
+    }
     let columns = transposed(x, w, m, n);
     untranspose(&columns, m, n)
+}
+
+/// A product with so many rows of x that W is worth transposing: the lanes of a vector are rows of W.
+struct Many<'a> {
+    x: &'a [f32],
+    w: Matrix<'a>,
+}
+
+impl Scheme for Many<'_> {
+    const POSITIONS: usize = 1;
+
+    fn columns(&self) -> usize {
+        self.w.rows()
+    }
+
+    fn depth(&self) -> usize {
+        self.w.columns
+    }
+
+    #[expect(clippy::inline_always, reason = "instructions of the target must be chosen inside")]
+    #[inline(always)]
+    fn gather<S: Simd>(
+        &self,
+        _: S,
+        vector: usize,
+        depth: Range<usize>,
+        v: &mut [[S::f32s; DEPTH]],
+    ) {
+        let lanes = S::F32_LANES;
+        let v: &mut [f32] = bytemuck::cast_slice_mut(v.as_flattened_mut());
+        let mut scratch = Vec::new();
+        let first = vector * lanes;
+        for lane in 0..lanes.min(self.w.rows() - first) {
+            let part = self.w.part(first + lane, depth.clone(), &mut scratch);
+            for (to, value) in v.chunks_exact_mut(lanes).zip(part) {
+                to[lane] = *value;
+            }
+        }
+    }
+
+    #[expect(clippy::inline_always, reason = "instructions of the target must be chosen inside")]
+    #[inline(always)]
+    fn weights<S: Simd>(
+        &self,
+        _: S,
+        row: usize,
+        depth: Range<usize>,
+        u: &mut [[f32; DEPTH]],
+        _: &mut Vec<f32>,
+    ) {
+        let part = &self.x[row * self.w.columns..][depth];
+        u.as_flattened_mut()[..part.len()].copy_from_slice(part);
+    }
+
+    #[expect(clippy::inline_always, reason = "instructions of the target must be chosen inside")]
+    #[inline(always)]
+    fn scatter<S: Simd>(
+        &self,
+        _: S,
+        (_, vector): (usize, usize),
+        sums: &[S::f32s],
+        rows: &mut [&mut [f32]],
+        (row, _): (usize, usize),
+    ) {
+        let sums: &[f32] = bytemuck::cast_slice(sums);
+        let y = &mut rows[row][vector * S::F32_LANES..];
+        let count = y.len().min(sums.len());
+        y[..count].copy_from_slice(&sums[..count]);
+    }
 }
 
 /// (n, m) → (m, n)
@@ -252,9 +347,15 @@ mod tests {
     #[test]
     fn equals_the_definition_for_every_type_and_number_of_rows() {
         for float in [Float::F32, Float::F16, Float::BF16] {
-            for (m, k, n) in
-                [(1, 1, 1), (1, 37, 5), (3, 64, 9), (8, 100, 33), (24, 40, 7), (50, 72, 300)]
-            {
+            for (m, k, n) in [
+                (1, 1, 1),
+                (1, 37, 5),
+                (3, 64, 9),
+                (8, 100, 33),
+                (24, 40, 7),
+                (50, 72, 300),
+                (200, 130, 37),
+            ] {
                 let (w_bytes, w) = bytes(&values(n * k, 1), float);
                 let x = values(m * k, 2);
                 let y = product(&x, Matrix { bytes: &w_bytes, float, columns: k });
@@ -273,6 +374,18 @@ mod tests {
         let x = values(FEW * k, 4);
         let all = product(&x, w);
         for m in 1..FEW {
+            assert_eq!(product(&x[..m * k], w), all[..m * n]);
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_the_rows_beside_it_where_there_are_many() {
+        let (k, n) = (133, 41);
+        let (bytes, _) = bytes(&values(n * k, 3), Float::F16);
+        let w = Matrix { bytes: &bytes, float: Float::F16, columns: k };
+        let x = values(2 * MANY * k, 4);
+        let all = product(&x, w);
+        for m in [MANY, MANY + 7, 2 * MANY - 1] {
             assert_eq!(product(&x[..m * k], w), all[..m * n]);
         }
     }
