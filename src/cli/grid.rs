@@ -66,6 +66,8 @@ pub struct Args {
     /// Another autoencoder of a base of pictures: a .safetensors file or a folder
     #[arg(long, value_name = "VAE")]
     vae: Option<PathBuf>,
+    #[command(flatten)]
+    judges: images::JudgeArgs,
     /// Say what would be made, and make nothing
     #[arg(long)]
     dry_run: bool,
@@ -139,8 +141,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
                 return draw(global, args, &suite, (base, &named), created);
             }
             anyhow::ensure!(
-                args.vae.is_none(),
-                "--vae is for pictures, and {} is a language model\nhint: leave it out",
+                args.vae.is_none() && !args.judges.any(),
+                "--vae, --clip, --dino and --lpips are for pictures, and {} is a language model\nhint: leave it out",
                 args.base
             );
             write(global, args, &suite, (base, &named), created)
@@ -195,7 +197,9 @@ fn draw(
     let plan = job.plan((&device, dtype))?;
     let rows = args.max_batch.map(usize::from);
     let axes = job.axes.clone();
-    let mut backend = ImageBackend::new(&model, suite, &axes, name, rows);
+    let learned = args.judges.open(&model.diffusion.device)?;
+    let mut backend =
+        ImageBackend::new(&model, suite, &axes, name, rows).judged_by(learned.as_ref());
     for note in backend.check(&plan)? {
         output::warn(&note);
     }

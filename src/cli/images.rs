@@ -5,13 +5,16 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use candle_core::Device;
 use lora_eval::adapter::Adapter;
 use lora_eval::adapter::hashes::Hashes;
 use lora_eval::base::atomic;
 use lora_eval::base::digest::{sha256, sha256_file};
 use lora_eval::base::terminal::printable;
 use lora_eval::generate::image::ImageModel;
-use lora_eval::grid::{Axis, Backend as _, ImageBackend, ModelName, Plan, Request};
+use lora_eval::grid::{Axis, Backend as _, ImageBackend, Learned, ModelName, Plan, Request};
+use lora_eval::hub;
+use lora_eval::model::vision::{Clip, Dino, Lpips};
 use lora_eval::model::{Base, Shape};
 use lora_eval::picture::infotext::{self, Infotext};
 use lora_eval::picture::{PARAMETERS, read_text};
@@ -25,6 +28,42 @@ use super::generate::{self, Args};
 use super::global::Global;
 use super::language::{self, Named};
 use super::{Usage, adapters, output, progress};
+
+/// Models that judge pictures.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Judges of pictures")]
+pub struct JudgeArgs {
+    /// Judge by CLIP: a transformers folder of a CLIPModel, or hf:OWNER/NAME
+    #[arg(long, value_name = "CLIP")]
+    clip: Option<String>,
+    /// Judge by DINOv2: a transformers folder of a Dinov2Model, or hf:OWNER/NAME
+    #[arg(long, value_name = "DINO")]
+    dino: Option<String>,
+    /// Judge by LPIPS: the state of lpips' LPIPS(net='alex'), 'vgg' or 'squeeze' as .safetensors
+    #[arg(long, value_name = "LPIPS")]
+    lpips: Option<String>,
+}
+
+impl JudgeArgs {
+    /// Whether one is given.
+    pub fn any(&self) -> bool {
+        self.clip.is_some() || self.dino.is_some() || self.lpips.is_some()
+    }
+
+    /// Opens what is given.
+    pub fn open(&self, device: &Device) -> anyhow::Result<Option<Learned>> {
+        if !self.any() {
+            return Ok(None);
+        }
+        let path = |name: &Option<String>| name.as_deref().map(hub::resolve).transpose();
+        let (clip, dino, lpips) = (path(&self.clip)?, path(&self.dino)?, path(&self.lpips)?);
+        Ok(Some(Learned {
+            clip: clip.map(|path| Clip::open(&path, device)).transpose()?,
+            dino: dino.map(|path| Dino::open(&path, device)).transpose()?,
+            lpips: lpips.map(|path| Lpips::open(&path, device)).transpose()?,
+        }))
+    }
+}
 
 /// A model of pictures with its adapters, ready to run.
 pub struct Images {

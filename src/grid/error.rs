@@ -28,6 +28,9 @@ pub enum GridError {
     /// A metric.
     #[error(transparent)]
     Metric(#[from] MetricError),
+    /// A model that judges pictures.
+    #[error(transparent)]
+    Vision(#[from] crate::model::vision::VisionError),
     /// A metric of pictures.
     #[error(transparent)]
     ImageMetric(#[from] crate::metric::image::ImageError),

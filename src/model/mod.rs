@@ -5,6 +5,7 @@
 //! - [`Target`]: where a module's weight and bias lie in it
 //! - [`decoder`]: language models that run, built over a base's own bytes
 //! - [`diffusion`]: Stable Diffusion
+//! - [`vision`]: CLIP, DINOv2 and LPIPS, which judge pictures
 //! - [`fit()`]: which modules of an adapter find their target, which do not and why
 //!
 //! Invariant: a [`Target`] names an existing tensor, and a slice of it that lies inside.
@@ -18,6 +19,7 @@ mod gguf;
 mod language;
 mod layout;
 mod source;
+pub mod vision;
 
 pub use error::BaseError;
 pub use fit::{Fit, Unmatched, WrongBase, fit};

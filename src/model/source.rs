@@ -290,7 +290,7 @@ fn component_of(config: &Value) -> Component {
 /// Names under which a model's weights are saved, best first; `None` where an index lists shards.
 const STEMS: [&str; 2] = ["model", "diffusion_pytorch_model"];
 
-fn weight_files(folder: &Path) -> Result<Vec<String>, BaseError> {
+pub(super) fn weight_files(folder: &Path) -> Result<Vec<String>, BaseError> {
     for variant in ["", ".fp16"] {
         for stem in STEMS {
             let single = format!("{stem}{variant}.safetensors");

@@ -129,7 +129,9 @@ fn encode(
     let chunks = model.tokenizers.iter().map(|tokenizer| Chunks::new(tokenizer, fragments));
     let mut chunks = chunks.collect::<Result<Vec<_>, _>>()?;
     let count = chunks.iter().map(|chunks| chunks.ids.len()).max().unwrap_or(0);
-    chunks.iter_mut().for_each(|chunks| chunks.pad_to(count));
+    for chunks in &mut chunks {
+        chunks.pad_to(count);
+    }
     let diffusion = &model.diffusion;
     let skip = diffusion.skip(clip_skip);
     let rows = strengths.len();

@@ -5,7 +5,7 @@
 //! seeds of a prompt stay together), p-values from the paired bootstrap against strength 0 as
 //! sacreBLEU does it.
 
-mod kid;
+pub(super) mod kid;
 mod metrics;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -57,9 +57,8 @@ impl UnetConfig {
             return Ok(Self { heads, ..Self::default() });
         };
         for (key, plain) in PLAIN {
-            let found = &config[key];
-            let known = plain.iter().any(|plain| *plain == found.to_string());
-            if !found.is_null() && !known {
+            let found = config[key].to_string();
+            if found != "null" && !plain.contains(&found.as_str()) {
                 return Err(refuse(parts, key, "a plain Stable Diffusion UNet's value"));
             }
         }

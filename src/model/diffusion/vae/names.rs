@@ -12,9 +12,8 @@ const ATTENTION: [(&str, &str, &str); 5] = [
 /// The diffusers path of a module of the original autoencoder (no `first_stage_model.`), or of one in
 /// diffusers' older names. `levels`: how many the decoder has. `None` if it is neither.
 pub fn autoencoder_to_diffusers(path: &str, levels: usize) -> Option<String> {
-    let (side, rest) = match path.split_once('.') {
-        None => return matches!(path, "quant_conv" | "post_quant_conv").then(|| path.to_owned()),
-        Some(parts) => parts,
+    let Some((side, rest)) = path.split_once('.') else {
+        return matches!(path, "quant_conv" | "post_quant_conv").then(|| path.to_owned());
     };
     if !matches!(side, "encoder" | "decoder") {
         return None;
