@@ -7,9 +7,11 @@ use std::path::Path;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use lora_eval::adapter::{Adapter, Component, Module, RowDelta};
 use lora_eval::nn::attention::Attention;
-use lora_eval::nn::gated::{Activation, gated};
+use lora_eval::nn::gated::{Activation, activate, gated, geglu};
 use lora_eval::nn::rotary::Angles;
-use lora_eval::nn::{Conv2d, ConvConfig, Embedding, Linear, Part, RmsNorm, Strengths, Weight};
+use lora_eval::nn::{
+    Conv2d, ConvConfig, Embedding, GroupNorm, LayerNorm, Linear, Part, RmsNorm, Strengths, Weight,
+};
 use lora_eval::tensors::{self, Float};
 
 const CPU: Device = Device::Cpu;
@@ -364,4 +366,340 @@ fn two_adapters_add_up_and_an_infinite_one_leaves_the_base_row_alone() {
     broken.attach_low_rank(0, 1.0, infinite, tensor(&[6, 2], 3)).unwrap();
     let y = broken.forward(&x, &Strengths::new(vec![vec![0.0], vec![1.0], vec![0.0]])).unwrap();
     same_bits(&y, &base);
+}
+
+/// f16 takes the way of other devices, which is composed of differentiable operations; f64 would
+/// not do, since they are made in f32.
+fn composed_equals_fused(name: &str, x: &Tensor, f: &dyn Fn(&Tensor) -> Result<Tensor>) {
+    let half = x.to_dtype(DType::F16).unwrap();
+    let fused = f(&half.to_dtype(DType::F32).unwrap()).unwrap();
+    let composed = f(&half).unwrap().to_dtype(DType::F32).unwrap();
+    assert_eq!(fused.dims(), composed.dims(), "{name}");
+    let largest = fused.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+    let error = (fused - composed).unwrap().abs().unwrap().max_all().unwrap();
+    let error = error.to_scalar::<f32>().unwrap();
+    assert!(error <= 4e-3 * largest.max(1.0), "{name}: {error}");
+}
+
+#[test]
+fn gradients_of_layer_and_group_norms() {
+    let inputs = [tensor(&[2, 3, 9], 1), tensor(&[9], 2), tensor(&[9], 3)];
+    check_gradients("layer norm", &inputs, &|i| {
+        LayerNorm::new(i[1].clone(), i[2].clone(), 1e-5).forward(&i[0])
+    });
+    let inputs = [tensor(&[2, 6, 2, 3], 1), tensor(&[6], 2), tensor(&[6], 3)];
+    check_gradients("group norm", &inputs, &|i| {
+        GroupNorm::new(i[1].clone(), i[2].clone(), 3, 1e-5).forward(&i[0])
+    });
+    check_gradients("group norm, silu", &inputs, &|i| {
+        GroupNorm::new(i[1].clone(), i[2].clone(), 3, 1e-5).forward_silu(&i[0])
+    });
+}
+
+#[test]
+fn gradients_of_activations_and_geglu() {
+    for activation in
+        [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu]
+    {
+        check_gradients("activation", &[tensor(&[3, 19], 1)], &|i| activate(&i[0], activation));
+    }
+    check_gradients("geglu", &[tensor(&[3, 2, 38], 1)], &|i| geglu(&i[0]));
+}
+
+#[test]
+fn fused_norms_and_activations_equal_the_composed_ones() {
+    let (w, b) = (tensor(&[6], 2), tensor(&[6], 3));
+    let group = GroupNorm::new(w.clone(), b.clone(), 3, 1e-5);
+    let x = tensor(&[2, 6, 5, 3], 1);
+    composed_equals_fused("group norm", &x, &|x| group.forward(x));
+    composed_equals_fused("group norm, silu", &x, &|x| group.forward_silu(x));
+    let layer = LayerNorm::new(w, b, 1e-5);
+    composed_equals_fused("layer norm", &tensor(&[2, 5, 6], 1), &|x| layer.forward(x));
+    composed_equals_fused("geglu", &tensor(&[2, 5, 6], 1), &geglu);
+    for activation in
+        [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu]
+    {
+        composed_equals_fused("activation", &x, &|x| activate(x, activation));
+    }
+}
+
+#[test]
+fn norms_and_gates_that_do_not_fit_are_errors() {
+    let (w, b) = (tensor(&[6], 2), tensor(&[6], 3));
+    let group = GroupNorm::new(w.clone(), b.clone(), 4, 1e-5);
+    assert!(group.forward(&tensor(&[2, 6, 5], 1)).is_err(), "6 channels in 4 groups");
+    let group = GroupNorm::new(w.clone(), b.clone(), 3, 1e-5);
+    assert!(group.forward(&tensor(&[2, 5, 6], 1)).is_err(), "5 channels for 6 weights");
+    assert!(group.forward(&tensor(&[6], 1)).is_err(), "no rows");
+    assert!(LayerNorm::new(w, b, 1e-5).forward(&tensor(&[2, 5], 1)).is_err());
+    assert!(geglu(&tensor(&[2, 5], 1)).is_err());
+    assert!(gated(&tensor(&[2, 3], 1), &tensor(&[3, 2], 1), Activation::Silu).is_err());
+}
+
+fn flat(x: &Tensor) -> Vec<f32> {
+    x.contiguous().unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// The definition in f64: (rows, queries, heads, width).
+fn exact(attention: &Attention, [q, k, v]: [&Tensor; 3]) -> Vec<f64> {
+    let (rows, heads, queries, width) = q.dims4().unwrap();
+    let (_, groups, keys, _) = k.dims4().unwrap();
+    let (q, k, v) = (flat(q), flat(k), flat(v));
+    let mut y = Vec::new();
+    for (row, t, head) in
+        (0..rows * queries * heads).map(|i| (i / heads / queries, i / heads % queries, i % heads))
+    {
+        let group = row * groups + head / (heads / groups);
+        let q = &q[((row * heads + head) * queries + t) * width..][..width];
+        let feature =
+            |of: &[f32], key: usize, i: usize| f64::from(of[(group * keys + key) * width + i]);
+        let visible = attention.visible(row, t, queries, keys);
+        let weights: Vec<f64> = visible
+            .clone()
+            .map(|key| {
+                let dot: f64 = (0..width).map(|i| f64::from(q[i]) * feature(&k, key, i)).sum();
+                let score = dot * f64::from(attention.scale);
+                let cap = attention.softcap.map(f64::from);
+                cap.map_or(score, |cap| cap * (score / cap).tanh()).exp()
+            })
+            .collect();
+        let sum: f64 = weights.iter().sum();
+        y.extend((0..width).map(|i| {
+            let of = |(key, weight): (usize, &f64)| weight / sum * feature(&v, key, i);
+            visible.clone().zip(&weights).map(of).sum::<f64>()
+        }));
+    }
+    y
+}
+
+/// Every mask, for two rows.
+fn masks() -> [(&'static str, Attention); 6] {
+    let full = Attention::over_all(0.7, Vec::new());
+    let causal = Attention { causal: true, ..full.clone() };
+    let padded = Attention { starts: vec![0, 140], ..causal.clone() };
+    let capped = Attention { softcap: Some(1.5), ..full.clone() };
+    let window = Attention { window: Some(37), starts: vec![3, 60], ..causal.clone() };
+    let all_padding = Attention { starts: vec![400, 0], ..full.clone() };
+    [
+        ("full", full),
+        ("causal", causal),
+        ("padded", padded),
+        ("capped", capped),
+        ("window", window),
+        ("all padding", all_padding),
+    ]
+}
+
+/// Many queries, which go in blocks: odd sizes, groups of heads, every mask.
+#[test]
+fn attention_of_many_queries_is_its_definition() {
+    for (name, attention) in masks() {
+        for (queries, keys, width, (heads, groups)) in
+            [(16, 16, 1, (1, 1)), (77, 150, 19, (4, 2)), (131, 400, 40, (2, 2))]
+        {
+            let q = tensor(&[2, heads, queries, width], 1);
+            let k = tensor(&[2, groups, keys, width], 2);
+            let v = tensor(&[2, groups, keys, width], 3);
+            let y = flat(&attention.forward_joined(&q, &k, &v).unwrap());
+            for (i, (y, expected)) in y.iter().zip(exact(&attention, [&q, &k, &v])).enumerate() {
+                let error = (f64::from(*y) - expected).abs();
+                assert!(error < 2e-6, "{name} {queries} {keys} {width} {i}: {y}, {expected}");
+            }
+        }
+    }
+}
+
+/// (rows, tokens, heads, width) seen as (rows, heads, tokens, width) needs no copy and gives the
+/// same bits as one that was made, in both layouts of the result.
+#[test]
+fn attention_of_views_is_that_of_copies() {
+    for queries in [3, 100] {
+        let attention = Attention { causal: true, ..Attention::over_all(0.4, vec![1, 0]) };
+        let token = |n: usize, heads: usize, seed| {
+            tensor(&[2, n, heads, 10], seed).transpose(1, 2).unwrap()
+        };
+        let (q, k, v) = (token(queries, 4, 1), token(150, 2, 2), token(150, 2, 3));
+        let copy = |x: &Tensor| x.contiguous().unwrap();
+        let y = attention.forward(&q, &k, &v).unwrap();
+        let copied = attention.forward(&copy(&q), &copy(&k), &copy(&v)).unwrap();
+        assert_eq!(y.dims(), [2, 4, queries, 10]);
+        assert_eq!(flat(&y), flat(&copied));
+        let joined = attention.forward_joined(&q, &k, &v).unwrap();
+        assert_eq!(joined.dims(), [2, queries, 40]);
+        assert_eq!(flat(&joined), flat(&y.transpose(1, 2).unwrap()));
+        // keys and queries that are one tensor's parts have their features side by side too
+        let wide = tensor(&[2, queries, 4, 30], 4);
+        let part = |from| wide.narrow(3, from, 10).unwrap().transpose(1, 2).unwrap();
+        let y = attention.forward(&part(0), &part(10), &part(20)).unwrap();
+        let copied = attention.forward(&copy(&part(0)), &copy(&part(10)), &copy(&part(20)));
+        assert_eq!(flat(&y), flat(&copied.unwrap()));
+    }
+}
+
+/// To the bit: a query of a longer prompt, of a batch, behind padding, on any number of threads.
+#[test]
+fn a_query_does_not_depend_on_what_stands_beside_it() {
+    for window in [None, Some(150)] {
+        let attention = |starts: Vec<usize>| Attention {
+            causal: true,
+            window,
+            ..Attention::over_all(0.5, starts)
+        };
+        let (q, k, v) =
+            (tensor(&[1, 2, 300, 24], 1), tensor(&[1, 2, 300, 24], 2), tensor(&[1, 2, 300, 24], 3));
+        let alone = attention(Vec::new()).forward_joined(&q, &k, &v).unwrap();
+        let in_front = |x: &Tensor, seed| {
+            let padded = Tensor::cat(&[&tensor(&[1, 2, 45, 24], seed), x], 2).unwrap();
+            Tensor::cat(&[&tensor(&[1, 2, 345, 24], seed + 1), &padded], 0).unwrap()
+        };
+        let batch = [in_front(&q, 4), in_front(&k, 6), in_front(&v, 8)];
+        let both = attention(vec![0, 45]).forward_joined(&batch[0], &batch[1], &batch[2]).unwrap();
+        let row = both.get(1).unwrap().narrow(0, 45, 300).unwrap();
+        assert_eq!(flat(&alone), flat(&row));
+        let padding = both.get(1).unwrap().narrow(0, 0, 45).unwrap();
+        assert!(flat(&padding).iter().all(|y| *y == 0.0));
+        let last = q.narrow(2, 200, 100).unwrap();
+        let last = attention(Vec::new()).forward_joined(&last, &k, &v).unwrap();
+        assert_eq!(flat(&alone.narrow(1, 200, 100).unwrap()), flat(&last));
+        for threads in [1, 3, 16] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let y = pool.install(|| attention(Vec::new()).forward_joined(&q, &k, &v)).unwrap();
+            assert_eq!(flat(&alone), flat(&y), "{threads} threads");
+        }
+    }
+}
+
+#[test]
+fn nan_and_large_scores_of_many_queries() {
+    let attention = Attention::over_all(1.0, Vec::new());
+    let (q, k, v) =
+        (tensor(&[1, 1, 20, 8], 1), tensor(&[1, 1, 300, 8], 2), tensor(&[1, 1, 300, 8], 3));
+    let large = (&q * 1e4).unwrap();
+    let y = flat(&attention.forward_joined(&large, &k, &v).unwrap());
+    for (y, expected) in y.iter().zip({
+        // one key has all the weight
+        let (q, k, v) = (flat(&large), flat(&k), flat(&v));
+        (0..20).flat_map(move |t| {
+            let score = |key: usize| -> f64 {
+                (0..8).map(|i| f64::from(q[t * 8 + i]) * f64::from(k[key * 8 + i])).sum()
+            };
+            let best = (0..300).max_by(|a, b| score(*a).total_cmp(&score(*b))).unwrap();
+            v[best * 8..best * 8 + 8].to_vec()
+        })
+    }) {
+        assert!((y - expected).abs() < 1e-5, "{y}, {expected}");
+    }
+    let mut broken = flat(&k);
+    broken[250 * 8] = f32::NAN;
+    let broken = Tensor::from_vec(broken, k.shape(), &CPU).unwrap();
+    let y = flat(&attention.forward_joined(&q, &broken, &v).unwrap());
+    assert!(y.iter().all(|y| y.is_nan()));
+}
+
+type Function = Box<dyn Fn(&[Tensor]) -> Result<Tensor>>;
+
+/// The cases of `tests/parity/nn.py`.
+fn torch_cases() -> Vec<(&'static str, Vec<Tensor>, Function)> {
+    let layer = vec![tensor(&[2, 3, 40], 1), tensor(&[40], 2), tensor(&[40], 3)];
+    let group = vec![tensor(&[2, 8, 5, 3], 1), tensor(&[8], 2), tensor(&[8], 3)];
+    let norm = |i: &[Tensor]| GroupNorm::new(i[1].clone(), i[2].clone(), 4, 1e-6);
+    let cross =
+        vec![tensor(&[2, 4, 21, 8], 1), tensor(&[2, 2, 30, 8], 2), tensor(&[2, 2, 30, 8], 3)];
+    let square = (1..4).map(|seed| tensor(&[1, 2, 33, 8], seed)).collect();
+    let attend = |causal: bool| -> Function {
+        let attention = Attention { causal, ..Attention::over_all(1.0 / 8f32.sqrt(), Vec::new()) };
+        Box::new(move |i| attention.forward(&i[0], &i[1], &i[2]))
+    };
+    let mut cases: Vec<(&str, Vec<Tensor>, Function)> = vec![
+        (
+            "layer_norm",
+            layer,
+            Box::new(|i| LayerNorm::new(i[1].clone(), i[2].clone(), 1e-5).forward(&i[0])),
+        ),
+        ("group_norm", group.clone(), Box::new(move |i| norm(i).forward(&i[0]))),
+        ("group_norm_silu", group, Box::new(move |i| norm(i).forward_silu(&i[0]))),
+        ("geglu", vec![tensor(&[3, 2, 38], 1)], Box::new(|i| geglu(&i[0]))),
+        ("attention", cross, attend(false)),
+        ("attention_causal", square, attend(true)),
+    ];
+    for (name, activation) in [
+        ("silu", Activation::Silu),
+        ("gelu", Activation::Gelu),
+        ("gelu_tanh", Activation::GeluTanh),
+        ("quick_gelu", Activation::QuickGelu),
+    ] {
+        let function = move |i: &[Tensor]| activate(&(&i[0] * 5.0)?, activation);
+        cases.push((name, vec![tensor(&[150], 1)], Box::new(function)));
+    }
+    cases
+}
+
+#[test]
+fn results_and_gradients_are_torch_s() {
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/nn.json"));
+    let peer: serde_json::Value = serde_json::from_str(&text.unwrap()).unwrap();
+    let numbers = |of: &serde_json::Value| -> Vec<f64> {
+        of.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+    };
+    let cases = torch_cases();
+    assert_eq!(cases.len(), peer["cases"].as_object().unwrap().len());
+    for (name, inputs, function) in cases {
+        let compare = |what: &str, found: &Tensor, expected: Vec<f64>| {
+            let found = flat(found);
+            assert_eq!(found.len(), expected.len(), "{name} {what}");
+            let largest = expected.iter().fold(1.0, |a: f64, x| a.max(x.abs()));
+            for (found, expected) in found.iter().zip(expected) {
+                let error = (f64::from(*found) - expected).abs();
+                assert!(error < 1e-6 * largest, "{name} {what}: {found} instead of {expected}");
+            }
+        };
+        let case = &peer["cases"][name];
+        let vars: Vec<Var> = inputs.iter().map(|x| Var::from_tensor(x).unwrap()).collect();
+        let tracked: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+        let y = function(&tracked).unwrap();
+        compare("result", &y, numbers(&case["y"]));
+        let r = Tensor::from_vec(values(y.elem_count(), 99), y.shape(), &CPU).unwrap();
+        let gradients = (y * r).unwrap().sum_all().unwrap().backward().unwrap();
+        for (i, var) in vars.iter().enumerate() {
+            let gradient = gradients.get(var).unwrap();
+            compare(&format!("gradient {i}"), gradient, numbers(&case["gradients"][i]));
+        }
+    }
+}
+
+/// The gradients of the blocked way against those of the composed one, which f64 takes.
+#[test]
+fn gradients_of_attention_of_many_queries() {
+    for (name, attention) in masks() {
+        for (queries, keys, width, (heads, groups)) in
+            [(20, 20, 1, (1, 1)), (150, 300, 19, (4, 2)), (7, 140, 40, (2, 2))]
+        {
+            // views, as a linear layer gives them
+            let token = |n: usize, heads: usize, seed| tensor(&[2, n, heads, width], seed);
+            let inputs = [token(queries, heads, 1), token(keys, groups, 2), token(keys, groups, 3)];
+            let gradients = |dtype: DType| -> Vec<Vec<f64>> {
+                let vars: Vec<Var> = inputs
+                    .iter()
+                    .map(|x| Var::from_tensor(&x.to_dtype(dtype).unwrap()).unwrap())
+                    .collect();
+                let [q, k, v] = [0, 1, 2].map(|i| vars[i].transpose(1, 2).unwrap());
+                let y = attention.forward_joined(&q, &k, &v).unwrap();
+                let r = Tensor::from_vec(values(y.elem_count(), 99), y.shape(), &CPU).unwrap();
+                let loss = (y * r.to_dtype(dtype).unwrap()).unwrap().sum_all().unwrap();
+                let gradients = loss.backward().unwrap();
+                let of = |var: &Var| gradients.get(var).unwrap().to_dtype(DType::F64).unwrap();
+                vars.iter().map(|var| of(var).flatten_all().unwrap().to_vec1().unwrap()).collect()
+            };
+            let (fused, composed) = (gradients(DType::F32), gradients(DType::F64));
+            for (i, (fused, composed)) in fused.iter().zip(&composed).enumerate() {
+                let largest = composed.iter().fold(1.0, |a: f64, x| a.max(x.abs()));
+                for (fused, composed) in fused.iter().zip(composed) {
+                    let error = (fused - composed).abs();
+                    let what = format!("{name} {queries} input {i}: {fused}, {composed}");
+                    assert!(error < 4e-6 * largest, "{what}");
+                }
+            }
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! What the verbs that draw have in common, and `generate` of a picture.
 
 use std::path::Path;
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -9,13 +8,13 @@ use candle_core::Device;
 use lora_eval::adapter::Adapter;
 use lora_eval::adapter::hashes::Hashes;
 use lora_eval::base::atomic;
-use lora_eval::base::digest::{sha256, sha256_file};
+use lora_eval::base::digest::sha256;
 use lora_eval::base::terminal::printable;
 use lora_eval::generate::image::ImageModel;
 use lora_eval::grid::{Axis, Backend as _, ImageBackend, Learned, ModelName, Plan, Request};
 use lora_eval::hub;
+use lora_eval::model::Base;
 use lora_eval::model::vision::{Clip, Dino, Lpips};
-use lora_eval::model::{Base, Shape};
 use lora_eval::picture::infotext::{self, Infotext};
 use lora_eval::picture::{PARAMETERS, read_text};
 use lora_eval::prompt::Prompt;
@@ -81,7 +80,6 @@ pub struct Images {
 
 /// Opens a base of pictures with adapters.
 pub fn open(global: &Global, base: Base, named: &[Named], strict: bool) -> anyhow::Result<Images> {
-    let hash = (base.shape == Shape::File).then(|| hash_beside(base.path.clone()));
     let opened: Vec<Adapter> =
         named.iter().map(|named| adapters::open(&named.path)).collect::<anyhow::Result<_>>()?;
     let device = global.device()?;
@@ -93,18 +91,8 @@ pub fn open(global: &Global, base: Base, named: &[Named], strict: bool) -> anyho
         records.push(record);
         axes.push(Axis { short_hash: short_hash(adapter), ..axis });
     }
-    let stem = if base.path.is_dir() { base.path.file_name() } else { base.path.file_stem() };
-    let name = stem.unwrap_or_default().to_string_lossy().into_owned();
-    let hash = match hash.map(JoinHandle::join) {
-        Some(Ok(hash)) => Some(hash.with_context(|| base.path.display().to_string())?),
-        _ => None,
-    };
-    Ok(Images { base, model, adapters: records, axes, name: ModelName { name, hash } })
-}
-
-/// The first ten digits of a file's hash, made while the model loads.
-fn hash_beside(path: std::path::PathBuf) -> JoinHandle<std::io::Result<String>> {
-    std::thread::spawn(move || Ok(sha256_file(&path)?.chars().take(10).collect()))
+    let name = ModelName::of(&base);
+    Ok(Images { base, model, adapters: records, axes, name })
 }
 
 /// The first twelve digits of AutoV3, by which the WebUI knows an adapter's file.
@@ -153,7 +141,7 @@ pub fn generate(global: &Global, args: &Args, base: Base) -> anyhow::Result<()> 
     let suite = Suite::single(&prompt, seed, settings);
     let plan = Plan::new(&Request {
         suite: &suite,
-        base: &sha256(images.name.name.as_bytes()),
+        base: &sha256(images.name.name().as_bytes()),
         adapters: &images.axes,
         kind: "image",
         dtype: "",
@@ -237,7 +225,8 @@ impl Like {
     /// Says what the picture was made with that is not at hand here.
     fn compare(&self, images: &Images) {
         let differs = |there: &Option<String>, here: &Option<String>| matches!((there, here), (Some(there), Some(here)) if there != here);
-        if differs(&self.about.model_hash, &images.name.hash) {
+        let hash = self.about.model_hash.as_ref().and_then(|_| images.name.hash());
+        if differs(&self.about.model_hash, &hash) {
             output::warn(&format!(
                 "the picture was made with another base: {} [{}]",
                 printable(self.about.model.as_deref().unwrap_or("unnamed")),

@@ -5,7 +5,7 @@
 //! - [`teacher_forced`]: how a text fares under each row: negative log-likelihood, divergence from
 //!   row 0, agreement with it
 //! - [`conditioning`]: prompts for images into what text encoders are given
-//! - [`mod@image`]: pictures
+//! - [`mod@image`]: pictures, those of a prompt and seed from one noise
 //! - [`Sampling`], [`Noise`]: how a token is chosen; the noise of a prompt and seed depends on
 //!   nothing else
 //!

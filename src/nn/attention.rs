@@ -1,8 +1,12 @@
 //! Scaled dot-product attention with causal, windowed and padded rows.
 
-use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
+use std::ops::Range;
+
+use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Storage, Tensor, bail};
 
 use super::cpu::attention::{Shapes, attend};
+use super::cpu::blocks_backward::{Given, attend_backward};
+use super::cpu::values;
 
 /// Which keys a query sees and how scores are made.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,74 +29,113 @@ impl Attention {
         Self { scale, softcap: None, causal: false, window: None, starts }
     }
 
+    /// The first key of a row that is no padding.
+    pub fn start(&self, row: usize) -> usize {
+        self.starts.get(row).copied().unwrap_or(0)
+    }
+
     /// The keys that query `t` of `queries` sees among `keys`, in row `row`. The last query stands
     /// at the last key.
-    pub fn visible(
-        &self,
-        row: usize,
-        t: usize,
-        queries: usize,
-        keys: usize,
-    ) -> std::ops::Range<usize> {
-        let start = self.starts.get(row).copied().unwrap_or(0);
+    pub fn visible(&self, row: usize, t: usize, queries: usize, keys: usize) -> Range<usize> {
         let end = if self.causal { keys - queries + t + 1 } else { keys };
         let from = self.window.map_or(0, |window| end.saturating_sub(window));
-        start.max(from).min(end)..end
+        self.start(row).max(from).min(end)..end
     }
 
     /// `softmax(scale·q·kᵀ)·v`. q is (rows, heads, queries, width), k and v (rows, groups, keys,
     /// width) with heads a multiple of groups; the result has the shape of q. Queries of padding
     /// give zeros.
+    ///
+    /// On the CPU none of the three is copied if its features lie side by side, and the result is a
+    /// view of (rows, queries, heads, width).
     pub fn forward(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+        self.tokens_first(q, k, v)?.transpose(1, 2)
+    }
+
+    /// As [`Self::forward`], with the heads of a token side by side: (rows, queries, heads·width),
+    /// what the next linear layer wants.
+    pub fn forward_joined(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+        self.tokens_first(q, k, v)?.flatten_from(2)
+    }
+
+    /// (rows, queries, heads, width)
+    fn tokens_first(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let (queries, keys) = (q.dim(2)?, k.dim(2)?);
         if keys == 0 || (self.causal && keys < queries) {
             bail!("attention of {queries} queries over {keys} keys");
         }
         if q.device().is_cpu() && q.dtype() == DType::F32 {
-            return q.contiguous()?.apply_op3(k, v, Fused(self.clone()));
+            let [q, k, v] = [side_by_side(q)?, side_by_side(k)?, side_by_side(v)?];
+            return q.apply_op3(&k, &v, Fused(self.clone()));
         }
-        let (p, _) = self.probabilities(q, k)?;
-        let (rows, heads, queries, width) = q.dims4()?;
-        let (_, groups, keys, _) = k.dims4()?;
-        let p = p.to_dtype(q.dtype())?.reshape((rows, groups, heads / groups * queries, keys))?;
-        p.matmul(&v.contiguous()?)?.reshape((rows, heads, queries, width))
+        self.composed(q, k, v, HELD)
     }
 
-    /// The probabilities, (rows, heads, queries, keys) f32, and the slope of the softcap at each.
-    fn probabilities(&self, q: &Tensor, k: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
+    /// [`Self::tokens_first`] of differentiable operations, with up to `held` probabilities at once.
+    fn composed(&self, q: &Tensor, k: &Tensor, v: &Tensor, held: usize) -> Result<Tensor> {
         let (rows, heads, queries, width) = q.dims4()?;
         let (_, groups, keys, _) = k.dims4()?;
-        let q = q.contiguous()?.reshape((rows, groups, heads / groups * queries, width))?;
-        let scores = q.matmul(&k.transpose(2, 3)?.contiguous()?)?.to_dtype(DType::F32)?;
-        let mut scores = (scores * f64::from(self.scale))?.reshape((rows, heads, queries, keys))?;
-        let mut slope = None;
+        let (kt, v) = (k.transpose(2, 3)?.contiguous()?, v.contiguous()?);
+        let part = |part: Range<usize>| {
+            let n = part.len();
+            let q = q.narrow(2, part.start, n)?;
+            let p = self.probabilities(&q, &kt, (part.start, queries))?;
+            let p = p.to_dtype(q.dtype())?.reshape((rows, groups, heads / groups * n, keys))?;
+            p.matmul(&v)?.reshape((rows, heads, n, width))?.transpose(1, 2)
+        };
+        let length = (held / (rows * heads * keys).max(1)).max(1);
+        let parts = (0..queries).step_by(length);
+        let parts = parts.map(|first| part(first..(first + length).min(queries)));
+        Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 1)?.contiguous()
+    }
+
+    /// The probabilities of some queries, (rows, heads, part, keys) f32. `kt` is (rows, groups,
+    /// width, keys); q begins at query `first` of `queries`.
+    fn probabilities(
+        &self,
+        q: &Tensor,
+        kt: &Tensor,
+        (first, queries): (usize, usize),
+    ) -> Result<Tensor> {
+        let (rows, heads, part, width) = q.dims4()?;
+        let (_, groups, _, keys) = kt.dims4()?;
+        let q = q.contiguous()?.reshape((rows, groups, heads / groups * part, width))?;
+        let scores = (q.matmul(kt)?.to_dtype(DType::F32)? * f64::from(self.scale))?;
+        let mut scores = scores.reshape((rows, heads, part, keys))?;
         if let Some(cap) = self.softcap {
             let cap = f64::from(cap);
-            let t = (scores / cap)?.tanh()?;
-            slope = Some((1.0 - t.sqr()?)?);
-            scores = (t * cap)?;
+            scores = ((scores / cap)?.tanh()? * cap)?;
         }
-        let mut mask = vec![f32::NEG_INFINITY; rows * queries * keys];
-        let mut seen = vec![0.0f32; rows * queries];
-        for row in 0..rows {
-            for t in 0..queries {
-                let at = (row * queries + t) * keys;
-                let visible = self.visible(row, t, queries, keys);
-                if visible.is_empty() {
-                    mask[at..at + keys].fill(0.0);
-                } else {
-                    mask[at + visible.start..at + visible.end].fill(0.0);
-                    seen[row * queries + t] = 1.0;
-                }
-            }
-        }
-        let mask = Tensor::from_vec(mask, (rows, 1, queries, keys), q.device())?;
-        let seen = Tensor::from_vec(seen, (rows, 1, queries, 1), q.device())?;
+        let seen = (0..rows).flat_map(|row| {
+            (first..first + part).map(move |t| self.visible(row, t, queries, keys))
+        });
+        let (mask, seen) = mask(seen, keys);
+        let mask = Tensor::from_vec(mask, (rows, 1, part, keys), q.device())?;
+        let seen = Tensor::from_vec(seen, (rows, 1, part, 1), q.device())?;
         let scores = scores.broadcast_add(&mask)?;
         let e = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
-        let p = e.broadcast_div(&e.sum_keepdim(D::Minus1)?)?.broadcast_mul(&seen)?;
-        Ok((p, slope))
+        e.broadcast_div(&e.sum_keepdim(D::Minus1)?)?.broadcast_mul(&seen)
     }
+}
+
+/// 0 where a query sees a key, -∞ elsewhere, and 1 where it sees any, 0 elsewhere. A query that sees
+/// none has zeros, since a softmax of -∞ alone has no value.
+fn mask(visible: impl Iterator<Item = Range<usize>>, keys: usize) -> (Vec<f32>, Vec<f32>) {
+    let (mut mask, mut seen) = (Vec::new(), Vec::new());
+    for visible in visible {
+        let hidden = if visible.is_empty() { 0.0 } else { f32::NEG_INFINITY };
+        seen.push(if visible.is_empty() { 0.0 } else { 1.0 });
+        mask.extend((0..keys).map(|key| if visible.contains(&key) { 0.0 } else { hidden }));
+    }
+    (mask, seen)
+}
+
+/// The most probabilities of all heads that are held at once.
+const HELD: usize = 1 << 24;
+
+/// The tensor, copied only if the features of a head do not lie side by side.
+fn side_by_side(x: &Tensor) -> Result<Tensor> {
+    if x.stride().last() == Some(&1) { Ok(x.clone()) } else { x.contiguous() }
 }
 
 struct Fused(Attention);
@@ -112,37 +155,67 @@ impl CustomOp3 for Fused {
         v_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let shapes = Shapes::new(q_layout, k_layout, v_layout)?;
-        let (q, k, v) = (q.as_slice()?, k.as_slice()?, v.as_slice()?);
-        let q = &q[q_layout.start_offset()..];
-        Ok((CpuStorage::F32(attend(&self.0, &shapes, (q, k, v))), q_layout.shape().clone()))
+        let (rows, heads, queries, width) = q_layout.shape().dims4()?;
+        let y = attend(&self.0, &shapes, (q.as_slice()?, k.as_slice()?, v.as_slice()?));
+        Ok((CpuStorage::F32(y), (rows, queries, heads, width).into()))
     }
 
-    /// With P the probabilities: dV = Pᵀ·g, dP = g·Vᵀ, dS = P⊙(dP − Σ P⊙dP), dQ = c·dS·K,
-    /// dK = c·dSᵀ·Q; heads of a group add up.
     fn bwd(
         &self,
         q: &Tensor,
         k: &Tensor,
         v: &Tensor,
-        _: &Tensor,
+        y: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (rows, heads, queries, width) = q.dims4()?;
-        let (_, groups, keys, _) = k.dims4()?;
-        let grouped = (rows, groups, heads / groups * queries, keys);
-        let (p, slope) = self.0.probabilities(q, k)?;
-        let g = gradient.contiguous()?.reshape((rows, groups, heads / groups * queries, width))?;
-        let dv = p.reshape(grouped)?.transpose(2, 3)?.contiguous()?.matmul(&g)?;
-        let dp = g.matmul(&v.transpose(2, 3)?.contiguous()?)?.reshape(p.shape())?;
-        let inner = (&p * &dp)?.sum_keepdim(D::Minus1)?;
-        let mut ds = (dp.broadcast_sub(&inner)? * &p)?;
-        if let Some(slope) = slope {
-            ds = (ds * slope)?;
+        let shapes = Shapes::new(q.layout(), k.layout(), v.layout())?;
+        let gradient = gradient.contiguous()?;
+        let held = [q, k, v, y, &gradient].map(|tensor| tensor.storage_and_layout().0);
+        let [in_q, in_k, in_v, in_y, in_g] = held.each_ref().map(|storage| on_cpu(storage));
+        let [dq, dk, dv] = attend_backward(Given {
+            attention: &self.0,
+            shapes: &shapes,
+            q: in_q?.as_slice()?,
+            k: in_k?.as_slice()?,
+            v: in_v?.as_slice()?,
+            y: values(in_y?, y.layout())?,
+            g: values(in_g?, gradient.layout())?,
+        });
+        let like = |x: Vec<f32>, of: &Tensor| Tensor::from_vec(x, of.shape(), of.device());
+        Ok((Some(like(dq, q)?), Some(like(dk, k)?), Some(like(dv, v)?)))
+    }
+}
+
+fn on_cpu(storage: &Storage) -> Result<&CpuStorage> {
+    match storage {
+        Storage::Cpu(storage) => Ok(storage),
+        _ => bail!("the gradient of attention on the CPU was asked for on another device"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_may_be_composed_in_parts() -> Result<()> {
+        let attention =
+            Attention { scale: 0.6, softcap: None, causal: true, window: Some(9), starts: vec![2] };
+        let values = |heads: usize, tokens: usize| {
+            let n = heads * tokens * 4;
+            let values: Vec<f32> = (0..n).map(|i| ((i * 37 % 101) as f32 - 50.0) / 40.0).collect();
+            Tensor::from_vec(values, (1, heads, tokens, 4), &candle_core::Device::Cpu)
+        };
+        let (q, k, v) = (values(4, 23)?, values(2, 30)?, values(2, 30)?);
+        let whole = attention.composed(&q, &k, &v, HELD)?;
+        let fused = attention.tokens_first(&q, &k, &v)?;
+        for held in [1, 4 * 30 * 5, 4 * 30 * 23] {
+            let parts = attention.composed(&q, &k, &v, held)?;
+            for other in [&whole, &fused] {
+                let error = (&parts - other)?.abs()?.max_all()?.to_scalar::<f32>()?;
+                assert!(error < 1e-6, "{held}: {error}");
+            }
         }
-        let ds = (ds * f64::from(self.0.scale))?.reshape(grouped)?;
-        let dq = ds.matmul(&k.contiguous()?)?.reshape(q.shape())?;
-        let q = q.contiguous()?.reshape((rows, groups, heads / groups * queries, width))?;
-        let dk = ds.transpose(2, 3)?.contiguous()?.matmul(&q)?;
-        Ok((Some(dq), Some(dk), Some(dv)))
+        Ok(())
     }
 }

@@ -1,97 +1,141 @@
-//! The gate of a gated feed-forward layer.
+//! Activation functions, and the gates of feed-forward layers.
 
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, D, DType, Layout, Result, Shape, Tensor, bail,
+};
 use rayon::prelude::*;
 
+use super::cpu::activation::{Form, apply};
 use super::cpu::values;
 
-/// The function on the gate.
+/// A function on single numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// `x·σ(x)`
     Silu,
     /// `x·Φ(x)`, exactly.
     Gelu,
-    /// `x·σ(1.702·x)`
-    QuickGelu,
     /// `x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`
     GeluTanh,
+    /// `x·σ(1.702·x)` (CLIP of `OpenAI`).
+    QuickGelu,
 }
-
-const ROOT: f32 = 0.797_884_6;
-const CUBIC: f32 = 0.044_715;
 
 impl Activation {
-    fn value(self, x: f32) -> f32 {
-        match self {
-            Self::Silu => x / (1.0 + (-x).exp()),
-            Self::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
-            Self::Gelu => 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)),
-            Self::GeluTanh => 0.5 * x * (1.0 + (ROOT * (x + CUBIC * x * x * x)).tanh()),
-        }
-    }
-
-    fn slope(self, x: f32) -> f32 {
-        match self {
-            Self::Silu => {
-                let s = 1.0 / (1.0 + (-x).exp());
-                s * (1.0 + x * (1.0 - s))
-            }
-            Self::QuickGelu => {
-                let s = 1.0 / (1.0 + (-1.702 * x).exp());
-                s * (1.0 + 1.702 * x * (1.0 - s))
-            }
-            Self::Gelu => {
-                let density = (-0.5 * x * x).exp() * 0.398_942_3;
-                0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)) + x * density
-            }
-            Self::GeluTanh => {
-                let t = (ROOT * (x + CUBIC * x * x * x)).tanh();
-                0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * ROOT * (1.0 + 3.0 * CUBIC * x * x)
-            }
-        }
+    /// `f′(x) ⊙ gradient` of contiguous f32 tensors on the CPU.
+    pub(super) fn backward(self, x: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+        x.apply_op2_no_bwd(gradient, &Times(self, Form::Slope))
     }
 }
 
-/// The error function in f32, through candle's in f64.
-#[expect(clippy::cast_possible_truncation, reason = "rounds to the nearest f32")]
-fn erf(x: f32) -> f32 {
-    candle_core::cpu::erf::erf_f64(f64::from(x)) as f32
+fn fused(x: &Tensor) -> bool {
+    x.device().is_cpu() && x.dtype() == DType::F32
+}
+
+/// `activation(x)`, element by element.
+pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    if fused(x) {
+        return x.contiguous()?.apply_op1(Activate(activation));
+    }
+    match activation {
+        Activation::Silu => x.silu(),
+        Activation::Gelu => x.gelu_erf(),
+        Activation::GeluTanh => x.gelu(),
+        Activation::QuickGelu => x * ((x * -1.702)?.exp()? + 1.0)?.recip()?,
+    }
 }
 
 /// `activation(gate) ⊙ up`, of one shape.
 pub fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
-    if gate.device().is_cpu() && gate.dtype() == DType::F32 {
+    if fused(gate) && fused(up) {
         return gate.contiguous()?.apply_op2(&up.contiguous()?, Gated(activation));
     }
-    let gate = match activation {
-        Activation::Silu => gate.silu()?,
-        Activation::Gelu => gate.gelu_erf()?,
-        Activation::QuickGelu => activate(gate, activation)?,
-        Activation::GeluTanh => gate.gelu()?,
-    };
-    gate * up
+    activate(gate, activation)? * up
 }
 
-/// `activation(x)`
-pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
-    match activation {
-        Activation::Silu => x.silu(),
-        Activation::Gelu => x.gelu_erf(),
-        Activation::QuickGelu => x / ((x * -1.702)?.exp()? + 1.0)?,
-        Activation::GeluTanh => x.gelu(),
+/// `hidden ⊙ gelu(gate)` of (…, 2d), whose first half is `hidden` (Shazeer, 2020; diffusers'
+/// `GEGLU`); gives (…, d).
+pub fn geglu(x: &Tensor) -> Result<Tensor> {
+    let width = x.dim(D::Minus1)?;
+    if width % 2 != 0 {
+        bail!("a hidden and a gate half need an even width, found {:?}", x.shape());
+    }
+    if fused(x) {
+        return x.contiguous()?.apply_op1(Geglu);
+    }
+    let half = |from| x.narrow(D::Minus1, from, width / 2);
+    half(0)? * activate(&half(width / 2)?, Activation::Gelu)?
+}
+
+/// Elements of a task.
+const TASK: usize = 1 << 14;
+
+/// `f(x) ⊙ factor ⊙ …` on all threads.
+fn apply_parallel<const N: usize>(
+    activation: Activation,
+    form: Form,
+    x: &[f32],
+    factors: [&[f32]; N],
+) -> Vec<f32> {
+    let mut y = vec![0.0; x.len()];
+    if x.len() <= TASK {
+        apply(activation, form, x, factors, &mut y);
+        return y;
+    }
+    y.par_chunks_mut(TASK).zip(x.par_chunks(TASK)).enumerate().for_each(|(task, (y, x))| {
+        let part = task * TASK..task * TASK + y.len();
+        apply(activation, form, x, factors.map(|factor| &factor[part.clone()]), y);
+    });
+    y
+}
+
+fn same_shape(a: &Layout, b: &Layout) -> Result<()> {
+    if a.shape() != b.shape() {
+        bail!("expected one shape, found {:?} and {:?}", a.shape(), b.shape());
+    }
+    Ok(())
+}
+
+struct Activate(Activation);
+
+impl CustomOp1 for Activate {
+    fn name(&self) -> &'static str {
+        "activation"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let y = apply_parallel(self.0, Form::Value, values(x, layout)?, []);
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(self.0.backward(x, &gradient.contiguous()?)?))
     }
 }
 
-/// `x₁ ⊙ gelu(x₂)` with x₁ and x₂ the halves of the last axis (GEGLU, Shazeer 2020).
-pub fn geglu(x: &Tensor) -> Result<Tensor> {
-    let halves = x.chunk(2, candle_core::D::Minus1)?;
-    gated(&halves[1].contiguous()?, &halves[0].contiguous()?, Activation::Gelu)
+/// `f(x) ⊙ factor` or `f′(x) ⊙ factor`, a part of gradients.
+struct Times(Activation, Form);
+
+impl CustomOp2 for Times {
+    fn name(&self) -> &'static str {
+        "activation-times"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        factor: &CpuStorage,
+        factor_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        same_shape(x_layout, factor_layout)?;
+        let (x, factor) = (values(x, x_layout)?, values(factor, factor_layout)?);
+        let y = apply_parallel(self.0, self.1, x, [factor]);
+        Ok((CpuStorage::F32(y), x_layout.shape().clone()))
+    }
 }
 
 struct Gated(Activation);
-
-const TASK: usize = 4096;
 
 impl CustomOp2 for Gated {
     fn name(&self) -> &'static str {
@@ -105,16 +149,7 @@ impl CustomOp2 for Gated {
         up: &CpuStorage,
         up_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (gate, up) = (values(gate, gate_layout)?, values(up, up_layout)?);
-        let mut y = vec![0.0; gate.len()];
-        y.par_chunks_mut(TASK).zip(gate.par_chunks(TASK)).zip(up.par_chunks(TASK)).for_each(
-            |((y, gate), up)| {
-                for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                    *y = self.0.value(*gate) * up;
-                }
-            },
-        );
-        Ok((CpuStorage::F32(y), gate_layout.shape().clone()))
+        Times(self.0, Form::Value).cpu_fwd(gate, gate_layout, up, up_layout)
     }
 
     fn bwd(
@@ -124,13 +159,83 @@ impl CustomOp2 for Gated {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let on_gate = |function: &(dyn Fn(f32) -> f32 + Sync)| -> Result<Tensor> {
-            let values = gate.flatten_all()?.to_vec1::<f32>()?;
-            let mapped: Vec<f32> = values.par_iter().map(|x| function(*x)).collect();
-            Tensor::from_vec(mapped, gate.shape(), gate.device())
-        };
-        let slope = on_gate(&|x| self.0.slope(x))?;
-        let value = on_gate(&|x| self.0.value(x))?;
-        Ok((Some((gradient * up)?.mul(&slope)?), Some((gradient * value)?)))
+        let on_up = gate.apply_op2_no_bwd(&gradient.contiguous()?, &Times(self.0, Form::Value))?;
+        let on_gate = self.0.backward(gate, &(gradient * up)?)?;
+        Ok((Some(on_gate), Some(on_up)))
+    }
+}
+
+struct Geglu;
+
+/// Calls `row` on the rows of `y` and the halves of the rows of `x`.
+fn halves(
+    (x, layout): (&[f32], &Layout),
+    y: &mut [f32],
+    width: usize,
+    row: impl Fn(usize, &mut [f32], &[f32], &[f32]) + Sync,
+) {
+    let both = layout.dims().last().copied().unwrap_or(0).max(2);
+    let rows = (TASK / both).max(1);
+    y.par_chunks_mut(rows * width.max(1)).zip(x.par_chunks(rows * both)).enumerate().for_each(
+        |(task, (y, x))| {
+            for (i, (y, x)) in y.chunks_mut(width).zip(x.chunks(both)).enumerate() {
+                let (hidden, gate) = x.split_at(both / 2);
+                row(task * rows + i, y, hidden, gate);
+            }
+        },
+    );
+}
+
+impl CustomOp1 for Geglu {
+    fn name(&self) -> &'static str {
+        "geglu"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = values(x, layout)?;
+        let mut shape = layout.dims().to_vec();
+        if let Some(width) = shape.last_mut() {
+            *width /= 2;
+        }
+        let mut y = vec![0.0; x.len() / 2];
+        let width = shape.last().copied().unwrap_or(0);
+        halves((x, layout), &mut y, width, |_, y, hidden, gate| {
+            apply(Activation::Gelu, Form::Value, gate, [hidden], y);
+        });
+        Ok((CpuStorage::F32(y), shape.into()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(x.apply_op2_no_bwd(&gradient.contiguous()?, &GegluGradient)?))
+    }
+}
+
+struct GegluGradient;
+
+impl CustomOp2 for GegluGradient {
+    fn name(&self) -> &'static str {
+        "geglu-gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        layout: &Layout,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (x, gradient) = (values(x, layout)?, values(gradient, gradient_layout)?);
+        if x.len() != 2 * gradient.len() {
+            bail!("a gradient of {:?} for {:?}", gradient_layout.shape(), layout.shape());
+        }
+        let mut y = vec![0.0; x.len()];
+        let width = layout.dims().last().copied().unwrap_or(0);
+        halves((x, layout), &mut y, width, |row, y, hidden, gate| {
+            let gradient = &gradient[row * width / 2..][..width / 2];
+            let (on_hidden, on_gate) = y.split_at_mut(width / 2);
+            apply(Activation::Gelu, Form::Value, gate, [gradient], on_hidden);
+            apply(Activation::Gelu, Form::Slope, gate, [hidden, gradient], on_gate);
+        });
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 }

@@ -1,8 +1,15 @@
 //! Group normalisation.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
 
-/// Normalises groups of channels of (rows, channels, …) (Wu and He, 2018).
+use super::cpu::norm::group_norm;
+use super::cpu::values;
+use super::gated::{Activation, activate};
+use super::layer_norm::{standardize, standardize_backward};
+
+/// `y = (x − mean) / √(var + ε) ⊙ w + b` with mean and variance of a group of channels
+/// (Wu and He, 2018).
 #[derive(Debug, Clone)]
 pub struct GroupNorm {
     weight: Tensor,
@@ -12,25 +19,122 @@ pub struct GroupNorm {
 }
 
 impl GroupNorm {
-    /// `weight` and `bias` are (channels).
+    /// `weight` and `bias` are (channels), a multiple of `groups`.
     pub fn new(weight: Tensor, bias: Tensor, groups: usize, epsilon: f64) -> Self {
         Self { weight, bias, groups, epsilon }
     }
 
-    /// Applies it.
+    /// Applies it to (rows, channels, …).
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (rows, channels) = (x.dim(0)?, x.dim(1)?);
-        let wide = x.to_dtype(DType::F32)?.reshape((rows, self.groups, ()))?;
-        let centred = wide.broadcast_sub(&wide.mean_keepdim(2)?)?;
-        let scale = (centred.sqr()?.mean_keepdim(2)? + self.epsilon)?.sqrt()?.recip()?;
-        let y = centred.broadcast_mul(&scale)?.reshape((rows, channels, ()))?;
-        let y = y.broadcast_mul(&self.weight.reshape((1, channels, 1))?)?;
-        let y = y.broadcast_add(&self.bias.reshape((1, channels, 1))?)?;
-        y.reshape(x.shape())?.to_dtype(x.dtype())
+        self.apply(x, false)
     }
 
-    /// Applies it, then SiLU.
+    /// The norm followed by `SiLU`, in one pass.
     pub fn forward_silu(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward(x)?.silu()
+        self.apply(x, true)
+    }
+
+    fn apply(&self, x: &Tensor, silu: bool) -> Result<Tensor> {
+        let Self { weight, bias, groups, epsilon } = self;
+        let channels = weight.elem_count();
+        let fits = x.rank() >= 2
+            && x.dim(1)? == channels
+            && bias.elem_count() == channels
+            && *groups > 0
+            && channels.is_multiple_of(*groups);
+        if !fits {
+            let biases = bias.elem_count();
+            bail!(
+                "a norm of {groups} groups, {channels} weights, {biases} biases on {:?}",
+                x.shape()
+            );
+        }
+        let op = Fused { groups: *groups, epsilon: *epsilon, silu };
+        if x.device().is_cpu() && x.dtype() == DType::F32 {
+            return x.contiguous()?.apply_op3(weight, bias, op);
+        }
+        let wide = |tensor: &Tensor| tensor.to_dtype(DType::F32);
+        let (n, _) = op.standardize(&wide(x)?)?;
+        let y = affine(&n, &wide(weight)?, &wide(bias)?)?.to_dtype(x.dtype())?;
+        if silu { activate(&y, Activation::Silu) } else { Ok(y) }
+    }
+}
+
+/// `n ⊙ w + b` with one weight and one bias a channel.
+fn affine(n: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let shape = channel_shape(n, weight);
+    n.broadcast_mul(&weight.reshape(&*shape)?)?.broadcast_add(&bias.reshape(&*shape)?)
+}
+
+/// (1, channels, 1, …)
+fn channel_shape(x: &Tensor, weight: &Tensor) -> Vec<usize> {
+    let mut shape = vec![1; x.rank()];
+    shape[1] = weight.elem_count();
+    shape
+}
+
+struct Fused {
+    groups: usize,
+    epsilon: f64,
+    silu: bool,
+}
+
+impl Fused {
+    /// `n`, of the shape of x, and `r`, (rows, groups, 1).
+    fn standardize(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let grouped = x.contiguous()?.reshape((x.dim(0)?, self.groups, ()))?;
+        let (n, r) = standardize(&grouped, self.epsilon)?;
+        Ok((n.reshape(x.shape())?, r))
+    }
+}
+
+impl CustomOp3 for Fused {
+    fn name(&self) -> &'static str {
+        "group-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        w: &CpuStorage,
+        w_layout: &Layout,
+        b: &CpuStorage,
+        b_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (x, w, b) = (values(x, x_layout)?, values(w, w_layout)?, values(b, b_layout)?);
+        let mut y = vec![0.0; x.len()];
+        let rows = x_layout.dims().first().copied().unwrap_or(0);
+        let group = (x.len() / (rows * self.groups).max(1)).max(1);
+        let channels = (w.len() / self.groups).max(1);
+        let groups = y.par_chunks_mut(group).zip(x.par_chunks(group)).enumerate();
+        groups.for_each(|(i, (y, x))| {
+            let part = i % self.groups * channels..(i % self.groups + 1) * channels;
+            group_norm(x, (&w[part.clone()], &b[part]), (self.epsilon, self.silu), y);
+        });
+        Ok((CpuStorage::F32(y), x_layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        b: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (n, r) = self.standardize(x)?;
+        let mut gradient = gradient.contiguous()?;
+        if self.silu {
+            gradient = Activation::Silu.backward(&affine(&n, w, b)?, &gradient)?;
+        }
+        let on_n = gradient.broadcast_mul(&w.reshape(&*channel_shape(x, w))?)?;
+        let grouped = (x.dim(0)?, self.groups, ());
+        let (n3, on_n) = (n.reshape(grouped)?, on_n.reshape(grouped)?);
+        let dx = standardize_backward(&n3, &r, &on_n)?.reshape(x.shape())?;
+        let flat = (x.dim(0)?, x.dim(1)?, ());
+        let dw = (&gradient * n)?.reshape(flat)?.sum((0, 2))?;
+        let db = gradient.reshape(flat)?.sum((0, 2))?;
+        Ok((Some(dx), Some(dw), Some(db)))
     }
 }

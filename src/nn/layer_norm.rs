@@ -1,8 +1,12 @@
 //! Layer normalisation.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
 
-/// `y = (x − mean) / √(var + ε) ⊙ w + b` over the last axis (Ba et al., 2016).
+use super::cpu::norm::layer_norm;
+use super::cpu::values;
+
+/// `y = (x − mean(x)) / √(var(x) + ε) ⊙ w + b` over the last axis (Ba, Kiros and Hinton, 2016).
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
     weight: Tensor,
@@ -18,10 +22,86 @@ impl LayerNorm {
 
     /// Applies it to (…, width).
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let wide = x.to_dtype(DType::F32)?;
-        let centred = wide.broadcast_sub(&wide.mean_keepdim(D::Minus1)?)?;
-        let scale = (centred.sqr()?.mean_keepdim(D::Minus1)? + self.epsilon)?.sqrt()?.recip()?;
-        let y = centred.broadcast_mul(&scale)?.broadcast_mul(&self.weight)?;
-        y.broadcast_add(&self.bias)?.to_dtype(x.dtype())
+        if x.device().is_cpu() && x.dtype() == DType::F32 {
+            let op = Fused { epsilon: self.epsilon };
+            return x.contiguous()?.apply_op3(&self.weight, &self.bias, op);
+        }
+        let (n, _) = standardize(&x.to_dtype(DType::F32)?, self.epsilon)?;
+        let scaled = n.broadcast_mul(&self.weight.to_dtype(DType::F32)?)?;
+        scaled.broadcast_add(&self.bias.to_dtype(DType::F32)?)?.to_dtype(x.dtype())
+    }
+}
+
+/// `n = (x − mean)·r` and `r = 1/√(var + ε)` over the last axis.
+pub(super) fn standardize(x: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor)> {
+    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let r = (centred.sqr()?.mean_keepdim(D::Minus1)? + epsilon)?.sqrt()?.recip()?;
+    Ok((centred.broadcast_mul(&r)?, r))
+}
+
+/// The gradient of [`standardize`] with respect to x, from that with respect to n:
+/// `r·(g − mean(g) − n·mean(g⊙n))`.
+pub(super) fn standardize_backward(n: &Tensor, r: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+    let along = (gradient * n)?.mean_keepdim(D::Minus1)?;
+    let centred = gradient.broadcast_sub(&gradient.mean_keepdim(D::Minus1)?)?;
+    (centred - n.broadcast_mul(&along)?)?.broadcast_mul(r)
+}
+
+struct Fused {
+    epsilon: f64,
+}
+
+/// Numbers of a task.
+const TASK: usize = 1 << 14;
+
+impl CustomOp3 for Fused {
+    fn name(&self) -> &'static str {
+        "layer-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        w: &CpuStorage,
+        w_layout: &Layout,
+        b: &CpuStorage,
+        b_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (x, w, b) = (values(x, x_layout)?, values(w, w_layout)?, values(b, b_layout)?);
+        let width = w.len().max(1);
+        if x_layout.dims().last() != Some(&w.len()) || b.len() != w.len() {
+            bail!(
+                "a layer norm of {} and {} numbers over {:?}",
+                w.len(),
+                b.len(),
+                x_layout.shape()
+            );
+        }
+        let mut y = vec![0.0; x.len()];
+        let rows = (TASK / width).max(1) * width;
+        let some = |(y, x): (&mut [f32], &[f32])| layer_norm(x, (w, b), self.epsilon, y);
+        if x.len() <= rows {
+            some((&mut y, x));
+        } else {
+            y.par_chunks_mut(rows).zip(x.par_chunks(rows)).for_each(some);
+        }
+        Ok((CpuStorage::F32(y), x_layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        b: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (n, r) = standardize(x, self.epsilon)?;
+        let dx = standardize_backward(&n, &r, &gradient.broadcast_mul(w)?)?;
+        let rows = ((), b.dim(0)?);
+        let dw = (gradient * n)?.reshape(rows)?.sum(0)?;
+        let db = gradient.contiguous()?.reshape(rows)?.sum(0)?;
+        Ok((Some(dx), Some(dw), Some(db)))
     }
 }

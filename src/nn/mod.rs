@@ -11,8 +11,8 @@
 //!   ([`crate::adapter::RowDelta`]), so Δ is computed once for all strengths and added as
 //!   `s·(x·Δᵀ)`
 //! - [`Weight`]: f32, f16, bf16 as the file holds them, or quantised blocks of GGUF
-//! - [`RmsNorm`], [`rotary`], [`attention`], [`gated`]: with gradients (candle's own fused ones
-//!   lose them silently), fused on the CPU
+//! - [`RmsNorm`], [`LayerNorm`], [`GroupNorm`], [`rotary`], [`attention`], [`gated`]: with gradients
+//!   (candle's own fused ones lose them silently), fused on the CPU
 //!
 //! Invariant: rows at strength 0 are bit-equal to the same batch with no adapter attached.
 

@@ -1,18 +1,47 @@
 //! The text that a picture carries, as the WebUI writes it.
 
 use std::fmt::Write as _;
+use std::sync::{Arc, OnceLock};
 
+use crate::base::digest::sha256_file;
 use crate::generate::image::Job;
 use crate::grid::{Axis, PlannedCell};
+use crate::model::{Base, Shape};
 use crate::picture::infotext::Settings;
 
 /// How the base is called in a picture.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ModelName {
+    name: String,
+    /// Empty where the file could not be read again.
+    hash: Option<Arc<OnceLock<String>>>,
+}
+
+impl ModelName {
+    /// A single file is hashed while the model is at work: reading it again takes seconds.
+    pub fn of(base: &Base) -> Self {
+        let path = base.path.clone();
+        let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
+        let name = stem.unwrap_or_default().to_string_lossy().into_owned();
+        if base.shape != Shape::File {
+            return Self { name, hash: None };
+        }
+        let hash = Arc::new(OnceLock::new());
+        let given = Arc::clone(&hash);
+        std::thread::spawn(move || given.set(sha256_file(&path).unwrap_or_default()));
+        Self { name, hash: Some(hash) }
+    }
+
     /// The file's stem or the folder's name.
-    pub name: String,
-    /// The first ten digits of a single file's SHA-256.
-    pub hash: Option<String>,
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The first ten digits of a single file's SHA-256, once they are known.
+    pub fn hash(&self) -> Option<String> {
+        let hash: String = self.hash.as_ref()?.wait().chars().take(10).collect();
+        Some(hash).filter(|hash| !hash.is_empty())
+    }
 }
 
 /// The `parameters` text of a cell: pasted into the WebUI, it restores the settings.
@@ -42,7 +71,7 @@ pub fn infotext(model: &ModelName, job: &Job<'_>, cell: &PlannedCell, adapters: 
         seed: Some(job.seed),
         size: u32::try_from(job.width).ok().zip(u32::try_from(job.height).ok()),
         model: Some(model.name.clone()).filter(|name| !name.is_empty()),
-        model_hash: model.hash.clone(),
+        model_hash: model.hash(),
         clip_skip: u32::try_from(job.clip_skip).unwrap_or(1),
         rng: job.source.to_string(),
         guidance_rescale: job.guidance_rescale,

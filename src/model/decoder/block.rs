@@ -131,9 +131,7 @@ impl SelfAttention {
             starts: cache.starts.to_vec(),
         };
         let (k, v) = cache.append(k, v)?;
-        let y = attention.forward(&q, &k, &v)?;
-        let y = y.transpose(1, 2)?.contiguous()?.reshape((rows, length, self.heads * self.head))?;
-        self.output.forward(&y, strengths)
+        self.output.forward(&attention.forward_joined(&q, &k, &v)?, strengths)
     }
 }
 

@@ -218,7 +218,7 @@ impl EncoderLayer {
         let v = heads(self.v.forward(&h, strengths)?)?;
         let scale = ((width / self.heads) as f32).sqrt().recip();
         let causal = Attention { causal: true, ..Attention::over_all(scale, Vec::new()) };
-        let y = causal.forward(&q, &k, &v)?.transpose(1, 2)?.reshape((rows, length, width))?;
+        let y = causal.forward_joined(&q, &k, &v)?;
         let x = (x + self.out.forward(&y, strengths)?)?;
         let h = self.fc1.forward(&self.norm2.forward(&x)?, strengths)?;
         x + self.fc2.forward(&activate(&h, self.activation)?, strengths)?

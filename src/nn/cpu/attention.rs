@@ -1,47 +1,50 @@
-//! Attention on the CPU without the matrix of scores: each query keeps the scores of its own keys.
+//! Attention on the CPU without the matrix of scores: many queries in blocks, few one by one, each of
+//! which keeps the scores of its own keys.
 
 use candle_core::{Layout, Result, bail};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::blocks::{Block, QUERIES};
+use super::vector::exp;
 use crate::nn::attention::Attention;
 
 /// Sizes and strides of an attention.
 #[derive(Debug, Clone)]
 pub struct Shapes {
-    rows: usize,
-    heads: usize,
-    groups: usize,
-    queries: usize,
-    keys: usize,
-    width: usize,
-    k: Strided,
-    v: Strided,
+    pub(super) rows: usize,
+    pub(super) heads: usize,
+    pub(super) groups: usize,
+    pub(super) queries: usize,
+    pub(super) keys: usize,
+    pub(super) width: usize,
+    pub(super) q: Strided,
+    pub(super) k: Strided,
+    pub(super) v: Strided,
 }
 
-/// Where (row, group, key) starts; a key's features lie side by side.
+/// Where the features of (row, head, token) start; they lie side by side.
 #[derive(Debug, Clone, Copy)]
-struct Strided {
+pub(super) struct Strided {
     offset: usize,
     row: usize,
-    group: usize,
-    key: usize,
+    head: usize,
+    /// From a token to the next.
+    pub(super) token: usize,
 }
 
 impl Strided {
     fn new(layout: &Layout) -> Result<Self> {
-        match layout.stride() {
-            [row, group, key, 1] => {
-                Ok(Self { offset: layout.start_offset(), row: *row, group: *group, key: *key })
+        match (layout.stride(), layout.dims()) {
+            ([row, head, token, 1], _) | ([row, head, token, _], [.., 0 | 1]) => {
+                Ok(Self { offset: layout.start_offset(), row: *row, head: *head, token: *token })
             }
-            other => {
-                bail!("keys and values must have their features side by side, found {other:?}")
-            }
+            (other, _) => bail!("features must lie side by side, found strides {other:?}"),
         }
     }
 
-    fn at(self, row: usize, group: usize, key: usize) -> usize {
-        self.offset + row * self.row + group * self.group + key * self.key
+    pub(super) fn at(self, row: usize, head: usize, token: usize) -> usize {
+        self.offset + row * self.row + head * self.head + token * self.token
     }
 }
 
@@ -53,56 +56,83 @@ impl Shapes {
         let fits = k.shape() == v.shape()
             && (k_rows, k_width) == (rows, width)
             && groups > 0
-            && heads % groups == 0
-            && q.is_contiguous();
+            && heads.is_multiple_of(groups);
         if !fits {
             bail!("attention of {:?} over {:?} and {:?}", q.shape(), k.shape(), v.shape());
         }
-        let (k, v) = (Strided::new(k)?, Strided::new(v)?);
-        Ok(Self { rows, heads, groups, queries, keys, width, k, v })
+        let (q, k, v) = (Strided::new(q)?, Strided::new(k)?, Strided::new(v)?);
+        Ok(Self { rows, heads, groups, queries, keys, width, q, k, v })
     }
 }
 
-/// (rows, heads, queries, width) from q of the same shape and k, v by their strides.
+/// Fewer queries than this go one by one.
+const FEW: usize = 16;
+
+/// (rows, queries, heads, width) from q, k and v by their strides.
 pub fn attend(
     attention: &Attention,
     shapes: &Shapes,
     (q, k, v): (&[f32], &[f32], &[f32]),
 ) -> Vec<f32> {
-    let Shapes { rows, heads, groups, queries, keys, width, .. } = *shapes;
-    let mut y = vec![0.0; rows * heads * queries * width];
+    let Shapes { rows, heads, queries, width, .. } = *shapes;
+    let mut y = vec![0.0; rows * queries * heads * width];
     if y.is_empty() {
         return y;
     }
     let arch = Arch::new();
-    // a task is some queries of one head
-    let per_task = queries.min(16);
-    let tasks = queries.div_ceil(per_task);
-    let mut parts: Vec<(usize, &mut [f32])> = Vec::with_capacity(rows * heads * tasks);
-    for (head, y) in y.chunks_mut(queries * width).enumerate() {
-        let of_head = y.chunks_mut(per_task * width).enumerate();
-        parts.extend(of_head.map(|(task, y)| (head * tasks + task, y)));
+    if queries < FEW {
+        one_by_one(arch, attention, shapes, (q, k, v), &mut y);
+        return y;
     }
-    parts.into_par_iter().for_each_init(Vec::new, |scores: &mut Vec<f32>, (task, y)| {
-        let (head, first) = (task / tasks, task % tasks * per_task);
-        let (row, group) = (head / heads, head % heads / (heads / groups));
+    let block = queries_of_block(rows, queries);
+    let blocks = y.chunks_mut(queries * heads * width).enumerate().flat_map(|(row, y)| {
+        let of_row = y.chunks_mut(block * heads * width).enumerate();
+        of_row.map(move |(i, y)| (row, i * block, y))
+    });
+    let blocks: Vec<(usize, usize, &mut [f32])> = blocks.collect();
+    blocks.into_par_iter().for_each_init(Vec::new, |scratch, (row, first, y)| {
+        arch.dispatch(Block { attention, shapes, q, k, v, row, first, scratch, y });
+    });
+    y
+}
+
+/// As many as give every thread some blocks.
+fn queries_of_block(rows: usize, queries: usize) -> usize {
+    let enough = 2 * rayon::current_num_threads();
+    let mut block = QUERIES;
+    while block > FEW && rows * queries.div_ceil(block) < enough {
+        block /= 2;
+    }
+    block
+}
+
+fn one_by_one(
+    arch: Arch,
+    attention: &Attention,
+    shapes: &Shapes,
+    (q, k, v): (&[f32], &[f32], &[f32]),
+    y: &mut [f32],
+) {
+    let Shapes { heads, groups, queries, keys, width, .. } = *shapes;
+    let per_task = queries.min(16);
+    y.par_chunks_mut(per_task * width).enumerate().for_each_init(Vec::new, |scores, (task, y)| {
         for (i, y) in y.chunks_exact_mut(width).enumerate() {
-            let t = first + i;
+            let place = task * per_task + i;
+            let (head, t, row) = (place % heads, place / heads % queries, place / heads / queries);
+            let group = head / (heads / groups);
             let visible = attention.visible(row, t, queries, keys);
-            let q = &q[(head * queries + t) * width..][..width];
             arch.dispatch(OneQuery {
                 attention,
-                q,
+                q: &q[shapes.q.at(row, head, t)..][..width],
                 k: &k[shapes.k.at(row, group, visible.start.min(keys - 1))..],
                 v: &v[shapes.v.at(row, group, visible.start.min(keys - 1))..],
-                strides: (shapes.k.key, shapes.v.key),
+                strides: (shapes.k.token, shapes.v.token),
                 keys: visible.len(),
                 scores,
                 y,
             });
         }
     });
-    y
 }
 
 struct OneQuery<'a> {
@@ -130,8 +160,14 @@ impl WithSimd for OneQuery<'_> {
             scores.push(attention.softcap.map_or(score, |cap| cap * (score / cap).tanh()));
         }
         let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let mut sum = 0.0;
-        for score in scores.iter_mut() {
+        let (vectors, rest) = S::as_mut_simd_f32s(scores);
+        let mut sums = simd.splat_f32s(0.0);
+        for score in vectors {
+            *score = exp(simd, simd.sub_f32s(*score, simd.splat_f32s(largest)));
+            sums = simd.add_f32s(sums, *score);
+        }
+        let mut sum = simd.reduce_sum_f32s(sums);
+        for score in rest {
             *score = (*score - largest).exp();
             sum += *score;
         }

@@ -1,9 +1,15 @@
 //! Kernels for the CPU on plain slices.
 
+pub mod activation;
 pub mod attention;
+mod blocks;
+pub mod blocks_backward;
 pub mod conv;
 mod multiply;
+pub mod norm;
 pub mod product;
+mod tile;
+pub mod vector;
 
 use candle_core::{CpuStorage, Layout, Result, bail};
 

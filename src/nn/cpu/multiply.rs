@@ -21,7 +21,7 @@ const OUTPUTS: usize = 32;
 const GATHERED: usize = 8 << 20;
 /// Bytes of the sums of a task at most.
 const SUMS: usize = 1 << 20;
-/// Vectors of V that are multiplied at once.
+/// Vectors of V that are multiplied at once; two where 16 registers have to hold the sums.
 const WIDE: usize = 3;
 
 /// What is multiplied. Its functions must be inlined: the instructions are chosen outside.
@@ -91,8 +91,8 @@ struct Scratch {
     raw: Vec<f32>,
 }
 
-/// Buffers that wait for the next product: to get them zeroed from the system costs as much as a small
-/// product.
+/// Buffers that wait for the next product: to get them zeroed from the system costs as much as a
+/// small product.
 static WAITING: Mutex<Vec<(Buffer, Vec<Scratch>)>> = Mutex::new(Vec::new());
 
 /// Computes the products of a scheme. `planes` are those of y, image by image, `outputs` in each.
@@ -246,14 +246,16 @@ fn matrices<S: Simd, C: Scheme>(
     sizes: &Sizes,
 ) {
     let mut column = 0;
-    while column + WIDE <= sizes.columns {
+    while S::REGISTER_COUNT >= 32 && column + WIDE <= sizes.columns {
         strip::<S, C, WIDE>(simd, u, v, sums, (column, sizes));
         column += WIDE;
     }
-    match sizes.columns - column {
-        2 => strip::<S, C, 2>(simd, u, v, sums, (column, sizes)),
-        1 => strip::<S, C, 1>(simd, u, v, sums, (column, sizes)),
-        _ => {}
+    while column + 2 <= sizes.columns {
+        strip::<S, C, 2>(simd, u, v, sums, (column, sizes));
+        column += 2;
+    }
+    if column < sizes.columns {
+        strip::<S, C, 1>(simd, u, v, sums, (column, sizes));
     }
 }
 

@@ -189,7 +189,7 @@ impl CrossAttention {
         strengths: &Strengths,
     ) -> Result<Tensor> {
         let q = self.q.forward(x, strengths)?;
-        let (rows, tokens, width) = q.dims3()?;
+        let (rows, _, width) = q.dims3()?;
         let split = |x: Tensor| -> Result<Tensor> {
             x.reshape((rows, x.dim(1)?, self.heads, width / self.heads))?.transpose(1, 2)
         };
@@ -198,7 +198,6 @@ impl CrossAttention {
         #[expect(clippy::cast_precision_loss, reason = "a head's width is small")]
         let scale = ((width / self.heads) as f32).sqrt().recip();
         let attention = Attention::over_all(scale, starts.to_vec());
-        let y = attention.forward(&split(q)?, &k, &v)?.transpose(1, 2)?;
-        self.out.forward(&y.reshape((rows, tokens, width))?, strengths)
+        self.out.forward(&attention.forward_joined(&split(q)?, &k, &v)?, strengths)
     }
 }

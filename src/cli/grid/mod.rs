@@ -1,33 +1,27 @@
 //! `lora-eval grid`
 
+mod job;
+
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use lora_eval::base::clock;
 use lora_eval::base::digest::sha256;
-use lora_eval::grid::{
-    Backend, FakeBackend, ImageBackend, Options, Outcome, Plan, Request, TextBackend, execute,
-    fingerprint,
-};
+use lora_eval::grid::{FakeBackend, ImageBackend, TextBackend, fingerprint};
 use lora_eval::hub;
 use lora_eval::model::Base;
 use lora_eval::model::diffusion::Placement;
 use lora_eval::prompt::Prompt;
-use lora_eval::report::render;
-use lora_eval::run::{
-    AdapterRecord, BaseRecord, FORMAT, LockMode, PlanRecord, Run, RunKind, RunRecord, Shard, Start,
-};
+use lora_eval::run::{AdapterRecord, BaseRecord, Run, RunKind, Shard};
 use lora_eval::suite::{Input, Strengths, Suite, parse_seeds};
-use serde_json::json;
 
 use super::global::Global;
 use super::images::{self, Images};
 use super::language::{self, Model};
-use super::{RESUMABLE, output, progress, report, table};
+use super::{generate, output};
+use job::Job;
 
 /// Generate over a suite of prompts at every strength, score, and report
 ///
@@ -166,7 +160,7 @@ fn write(
         None => loaded.decoder.dtype().as_str(),
     };
     let base = record(args, &base)?;
-    let device = super::generate::device_name(&loaded);
+    let device = generate::device_name(&loaded);
     let kind = RunKind::Text;
     let mut job = Job { global, args, suite, kind, base, adapters, axes, created };
     let plan = job.plan((&device, dtype))?;
@@ -189,7 +183,7 @@ fn draw(
 ) -> anyhow::Result<()> {
     let Images { base, model, adapters, axes, name } =
         images::open(global, base, named, args.strict)?;
-    let device = super::generate::location(&model.diffusion.device);
+    let device = generate::location(&model.diffusion.device);
     let dtype = Placement::new(&base, &model.diffusion.device, global.weights()).name(&base);
     let base = record(args, &base)?;
     let kind = RunKind::Image;
@@ -259,194 +253,4 @@ fn tags(suite: &Suite) -> anyhow::Result<Vec<String>> {
         }
     }
     Ok(names.into_iter().collect())
-}
-
-/// A grid on its way.
-struct Job<'a> {
-    global: &'a Global,
-    args: &'a Args,
-    suite: &'a Suite,
-    kind: RunKind,
-    base: BaseRecord,
-    adapters: Vec<AdapterRecord>,
-    axes: Vec<lora_eval::grid::Axis>,
-    created: String,
-}
-
-impl Job<'_> {
-    fn plan(&self, (device, dtype): (&str, &str)) -> anyhow::Result<Plan> {
-        Ok(Plan::new(&Request {
-            suite: self.suite,
-            base: &self.base.sha256,
-            adapters: &self.axes,
-            kind: match self.kind {
-                RunKind::Text => "text",
-                RunKind::Image => "image",
-            },
-            dtype,
-            device: device.split(':').next().unwrap_or_default(),
-            max_batch: self.args.max_batch.map(usize::from),
-        })?)
-    }
-
-    fn record(&self, plan: PlanRecord, (device, dtype): (&str, &str)) -> RunRecord {
-        RunRecord {
-            format: FORMAT,
-            program: format!("lora-eval {}", env!("CARGO_PKG_VERSION")),
-            kind: self.kind,
-            created: self.created.clone(),
-            suite: self.suite.to_json(),
-            suite_sha256: self.suite.sha256.clone(),
-            base: self.base.clone(),
-            adapters: self.adapters.clone(),
-            strengths: self.suite.strengths.values().to_vec(),
-            seeds: self.suite.seeds.clone(),
-            axes: self.suite.axes.clone(),
-            settings: self.suite.defaults.to_json(),
-            device: device.to_owned(),
-            dtype: dtype.to_owned(),
-            max_batch: self.args.max_batch.map(usize::from),
-            plan,
-        }
-    }
-
-    fn make(
-        &mut self,
-        plan: &Plan,
-        on: (&str, &str),
-        backend: &mut dyn Backend,
-    ) -> anyhow::Result<()> {
-        let start = Instant::now();
-        if self.axes.iter().all(|adapter| adapter.fixed.is_some() || adapter.on_demand) {
-            output::warn(
-                "no adapter is on the strength axis, so every strength gives the same: give one with `--lora NAME=PATH`, without `:STRENGTH`",
-            );
-        }
-        let record = self.record(plan.record(), on);
-        let shard = self.args.shard.unwrap_or(Shard::WHOLE);
-        if self.args.dry_run {
-            return self.dry_run(plan, &record, shard);
-        }
-        let (run, started) = Run::create(&self.args.out, &record)?;
-        let mode = if self.args.shard.is_some() { LockMode::Shared } else { LockMode::Exclusive };
-        let lock = run.lock(mode)?;
-        if let Some(note) = lock.note() {
-            output::warn(note);
-        }
-        let scan = match started {
-            Start::Fresh => lora_eval::run::Scan::default(),
-            Start::Resumed(_) => run.scan()?, // again, now that nobody else writes
-        };
-        for damaged in &scan.damaged {
-            output::warn(&format!("{damaged}; the cell is made again"));
-        }
-        RESUMABLE.store(true, Ordering::Relaxed);
-        let missing = plan.missing(shard, &scan.present);
-        let total: usize = missing.iter().map(|(_, cells)| cells).sum();
-        let bar = progress::cells(self.global, total as u64);
-        let done = execute(
-            &run,
-            plan,
-            backend,
-            &Options {
-                suite: self.suite,
-                adapters: &self.axes,
-                shard,
-                present: &scan.present,
-                progress: &|cells| bar.inc(cells),
-            },
-        );
-        bar.finish_and_clear();
-        self.finish(&run, done?, start)
-    }
-
-    fn finish(&self, run: &Run, done: Outcome, start: Instant) -> anyhow::Result<()> {
-        let view = report::view(run)?;
-        let mut report_path = None;
-        if view.missing.is_empty() {
-            run.write_scores(&view.scores)?;
-            run.write_report(&render(std::slice::from_ref(&view))?)?;
-            report_path = Some(run.path().join("report.html"));
-        }
-        let planned = run.record().plan.cells.len();
-        if self.global.json {
-            return output::json(&json!({
-                "out": run.path(), "cells": planned, "written": done.written,
-                "batches": done.batches, "missing": view.missing.len(),
-                "report": report_path, "scores": view.scores,
-                "seconds": start.elapsed().as_secs_f64(),
-            }));
-        }
-        let mut text = format!(
-            "{}: {planned} cells, {} made now in {} batches, {:.1} s\n",
-            run.path().display(),
-            done.written,
-            done.batches,
-            start.elapsed().as_secs_f64()
-        );
-        if let Some(path) = report_path {
-            text.push_str(&table::scores(&view.scores));
-            let _ = writeln!(text, "report    {}", path.display());
-        } else {
-            let _ = writeln!(
-                text,
-                "{} cells are other shards'; when all are done: lora-eval report {}",
-                view.missing.len(),
-                run.path().display()
-            );
-        }
-        output::print(&text)
-    }
-
-    fn dry_run(&self, plan: &Plan, record: &RunRecord, shard: Shard) -> anyhow::Result<()> {
-        let (mut present, mut seconds) = (BTreeSet::new(), None);
-        if self.args.out.join("run.json").is_file() {
-            let run = Run::open(&self.args.out)?;
-            if run.record().plan.sha256 == record.plan.sha256 {
-                let scan = run.scan()?;
-                for damaged in &scan.damaged {
-                    output::warn(&format!("{damaged}; the cell will be made again"));
-                }
-                let cells = scan.present.iter().filter_map(|id| run.cell(id).ok().flatten());
-                let spent: f64 = cells.map(|cell| cell.seconds).sum();
-                seconds = (!scan.present.is_empty()).then(|| spent / scan.present.len() as f64);
-                present = scan.present;
-            } else {
-                output::warn(&format!(
-                    "{} holds another run: {}",
-                    self.args.out.display(),
-                    lora_eval::run::differences(run.record(), record).join("; ")
-                ));
-            }
-        }
-        let missing = plan.missing(shard, &present);
-        let cells: usize = missing.iter().map(|(_, cells)| cells).sum();
-        let expected = seconds.map(|seconds| seconds * cells as f64);
-        if self.global.json {
-            return output::json(&json!({
-                "out": self.args.out, "cells": record.plan.cells.len(),
-                "batches": plan.units.len(), "prompts": self.suite.prompts.len(),
-                "strengths": record.strengths, "seeds": record.seeds,
-                "to_make": {"cells": cells, "batches": missing.len(), "seconds": expected},
-            }));
-        }
-        let mut text = format!("{} prompts", self.suite.prompts.len());
-        let _ = write!(text, " × {} strengths", record.strengths.len());
-        let _ = write!(text, " × {} seed(s)", record.seeds.len());
-        for (name, values) in &record.axes {
-            let _ = write!(text, " × {} {name}", values.len());
-        }
-        let (all, batches) = (record.plan.cells.len(), plan.units.len());
-        let _ = writeln!(text, ": {all} cells in {batches} batches");
-        let _ = writeln!(text, "to make    {cells} cells in {} batches", missing.len());
-        let _ = match expected {
-            Some(seconds) => {
-                writeln!(text, "time       about {seconds:.0} s, as the finished cells took")
-            }
-            None => {
-                writeln!(text, "time       known after the first batch; the progress bar shows it")
-            }
-        };
-        output::print(&text)
-    }
 }
