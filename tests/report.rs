@@ -28,7 +28,11 @@ fn cells(text: &str, groups: &[(&str, String)], strengths: &[f64]) -> Vec<Cell> 
                 group: (*group).to_owned(),
                 prompt: format!("p{text}q"),
                 strength: *strength,
-                adapters: vec![AdapterAt { name: text.to_owned(), strength: *strength }],
+                adapters: vec![AdapterAt {
+                    name: text.to_owned(),
+                    strength: *strength,
+                    text_encoder: None,
+                }],
                 axes: BTreeMap::from([(format!("x{text}"), json!(text))]),
                 seed: 1,
                 output,
@@ -37,6 +41,7 @@ fn cells(text: &str, groups: &[(&str, String)], strengths: &[f64]) -> Vec<Cell> 
                 tokens: Some(5),
                 truncated: 0,
                 batch: None,
+                features: BTreeMap::new(),
                 scores: BTreeMap::from([
                     ("chrf".to_owned(), 20.0 + 10.0 * strength),
                     (format!("i{text}"), 1.0),

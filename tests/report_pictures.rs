@@ -45,7 +45,7 @@ fn run(folder: &Path, text: &str) -> RunView {
                 group: (*group).to_owned(),
                 prompt: format!("p{id}{text}q"),
                 strength,
-                adapters: vec![AdapterAt { name: text.to_owned(), strength }],
+                adapters: vec![AdapterAt { name: text.to_owned(), strength, text_encoder: None }],
                 axes: BTreeMap::new(),
                 seed: 7,
                 output: name,
@@ -54,6 +54,7 @@ fn run(folder: &Path, text: &str) -> RunView {
                 tokens: None,
                 truncated: 0,
                 batch: None,
+                features: BTreeMap::new(),
                 scores: BTreeMap::from([("ssim".to_owned(), 1.0 - change / 100.0)]),
                 seconds: 0.5,
             });

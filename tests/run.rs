@@ -64,7 +64,7 @@ fn cell(id: &str) -> Cell {
         group: "heldout".to_owned(),
         prompt: "a red ★".to_owned(),
         strength: 0.4,
-        adapters: vec![AdapterAt { name: "house".to_owned(), strength: 0.4 }],
+        adapters: vec![AdapterAt { name: "house".to_owned(), strength: 0.4, text_encoder: None }],
         axes: BTreeMap::new(),
         seed: 1,
         output: "a \"completion\"\nof two lines".to_owned(),
@@ -73,6 +73,7 @@ fn cell(id: &str) -> Cell {
         tokens: Some(7),
         truncated: 0,
         batch: None,
+        features: BTreeMap::new(),
         scores: BTreeMap::from([("bleu".to_owned(), 12.345_678_901_234_567)]),
         seconds: 0.25,
     }

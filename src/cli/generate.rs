@@ -66,7 +66,7 @@ pub struct ImageArgs {
     /// How far guidance is kept from raising the contrast, 0 to 1 [default: 0]
     #[arg(long, value_name = "R")]
     pub guidance_rescale: Option<f64>,
-    /// Sampler, by the WebUI's or diffusers' name: euler_a, dpmpp_2m_karras, ddim, … [default: the
+    /// Sampler, by the WebUI's or diffusers' name: `euler_a`, `dpmpp_2m_karras`, `ddim`, … [default: the
     /// folder's own, or DPM++ 2M]
     #[arg(long, value_name = "NAME")]
     pub sampler: Option<String>,
