@@ -133,14 +133,15 @@ pub fn scores(record: &RunRecord, cells: &[Cell]) -> Result<Scores, GridError> {
 fn left_out(cells: &[Cell]) -> Vec<String> {
     let has = |name: &str| cells.iter().any(|cell| cell.scores.contains_key(name));
     let mut notes = Vec::new();
-    for (metric, what, flag) in [
-        ("clip-image", "similarity by CLIP to base, prompt and references", "--clip FOLDER"),
-        ("dino", "similarity by DINOv2 to base and references", "--dino FOLDER"),
-        ("lpips", "LPIPS", "--lpips FILE"),
-    ] {
-        if !cells.is_empty() && !has(metric) {
-            notes.push(format!("{what} is left out: no model was given (`{flag}`)"));
-        }
+    let models = [("clip-image", "CLIP (`--clip`)"), ("dino", "DINOv2 (`--dino`)")];
+    let without: Vec<&str> = models
+        .into_iter()
+        .chain([("lpips", "LPIPS (`--lpips`)")])
+        .filter_map(|(metric, model)| (!has(metric)).then_some(model))
+        .collect();
+    if !cells.is_empty() && !without.is_empty() {
+        let without = without.join(", ");
+        notes.push(format!("left out, as no model was given: scores by {without}"));
     }
     if !cells.is_empty() && !has("ms-ssim") {
         notes.push("MS-SSIM is left out: its five scales need 176 pixels a side".to_owned());
