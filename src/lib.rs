@@ -1,16 +1,19 @@
-//! `lora-eval`: LoRA adapters read, merged, converted and judged.
+//! `lora-eval`: LoRA adapters read, merged, converted, run and judged.
 //!
 //! The library behind the `lora-eval` program. Its modules stand on floors; a module imports only
 //! from floors below its own, and siblings do not import each other (`tests/floors.rs` holds that):
 //!
 //! | floor | modules | knows about |
 //! |---|---|---|
-//! | 4 | [`merge`], [`extract`], [`metric`] | adapters applied to a base on disk, and taken out of one; scores |
-//! | 3 | [`model`] | bases: layouts, and the table from adapter modules to base tensors |
-//! | 1 | [`adapter`], [`prompt`], [`hub`], [`stats`] | adapters as data; the prompt language; names of bases; significance |
-//! | 0 | [`base`], [`tensors`], [`linalg`] | files, safetensors, dense matrices |
+//! | 6 | the program (`src/cli`) | arguments, printing |
+//! | 5 | [`grid`], [`report`] | a suite at every strength: cells, scores; what a reader sees of a run |
+//! | 4 | [`generate`], [`metric`], [`merge`], [`extract`] | texts and pictures from models; scores; adapters applied to a base on disk, and taken out of one |
+//! | 3 | [`model`] | bases: layouts, the table from adapter modules to base tensors; models that run: decoders, Stable Diffusion, judges of pictures |
+//! | 2 | [`nn`] | layers with adapters, a strength for each row |
+//! | 1 | [`adapter`], [`prompt`], [`suite`], [`run`], [`text`], [`picture`], [`hub`], [`stats`] | adapters as data; the prompt language; suites and run directories; tokens; picture files; names of bases; significance |
+//! | 0 | [`base`], [`tensors`], [`linalg`] | files, safetensors and GGUF, dense matrices |
 //!
-//! Start at [`adapter::Adapter`] (any format, one type) and [`merge::merge`].
+//! Start at [`adapter::Adapter`] (any format, one type), [`merge::merge`] and [`grid::execute`].
 
 pub mod adapter;
 pub mod base;
