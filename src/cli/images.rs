@@ -246,6 +246,14 @@ impl Like {
         for (name, _) in &self.about.others {
             output::warn(&format!("the picture's `{}` has no meaning here", printable(name)));
         }
+        for (what, given) in [
+            ("VAE", self.about.vae.is_some()),
+            ("Eta", self.about.eta.is_some() || self.about.eta_ddim.is_some()),
+        ] {
+            if given {
+                output::warn(&format!("the picture's `{what}` is not taken over"));
+            }
+        }
         if self.about.ensd != 0 {
             output::warn("the picture's ENSD is not used here, so noise added later differs");
         }

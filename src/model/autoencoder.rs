@@ -6,6 +6,7 @@ use super::error::BaseError;
 use super::layout;
 use super::source::{self, Base, Shape};
 use crate::adapter::{Component, ModuleId};
+use crate::tensors::TensorError;
 
 /// Its prefix in a single file of the original layout.
 const ORIGINAL: &str = "first_stage_model.";
@@ -30,12 +31,18 @@ pub(super) fn replace(base: &mut Base, path: &Path) -> Result<(), BaseError> {
     base.configs.remove(&Component::Vae);
     base.files.retain(|file| file.component != Some(Component::Vae));
     let first = base.files.len();
+    let path = &std::path::absolute(path).map_err(|e| TensorError::io(path, e))?;
     if path.is_dir() {
         let inner = path.join(Component::Vae.name());
         let folder = if inner.is_dir() { inner } else { path.to_owned() };
         source::open_model(base, &folder, Some(Component::Vae))?;
     } else {
         source::open_weights(base, path, Component::Vae)?;
+    }
+    for file in &mut base.files[first..] {
+        // where it lies does not matter for what is drawn
+        let name = file.relative.file_name().unwrap_or_default();
+        file.relative = Path::new(Component::Vae.name()).join(name);
     }
     let original = base.files[first..]
         .iter()

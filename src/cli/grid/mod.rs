@@ -60,8 +60,6 @@ pub struct Args {
     /// Another autoencoder of a base of pictures: a .safetensors file or a folder
     #[arg(long, value_name = "VAE")]
     vae: Option<PathBuf>,
-    #[command(flatten)]
-    judges: images::JudgeArgs,
     /// Say what would be made, and make nothing
     #[arg(long)]
     dry_run: bool,
@@ -71,6 +69,8 @@ pub struct Args {
     /// What makes the cells: `model`, or `fake[:MILLISECONDS]` to try everything else without one
     #[arg(long, hide = true, default_value = "model", value_parser = backend)]
     backend: Which,
+    #[command(flatten)]
+    judges: images::JudgeArgs,
 }
 
 #[derive(Debug, Clone, Copy)]

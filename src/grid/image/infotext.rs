@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock};
 use crate::base::digest::sha256_file;
 use crate::generate::image::Job;
 use crate::grid::{Axis, PlannedCell};
+use crate::model::diffusion::sampler::Schedule;
+use crate::model::diffusion::{Diffusion, Family};
 use crate::model::{Base, Shape};
 use crate::picture::infotext::Settings;
 
@@ -45,7 +47,12 @@ impl ModelName {
 }
 
 /// The `parameters` text of a cell: pasted into the WebUI, it restores the settings.
-pub fn infotext(model: &ModelName, job: &Job<'_>, cell: &PlannedCell, adapters: &[Axis]) -> String {
+pub fn infotext(
+    (model, name): (&Diffusion, &ModelName),
+    job: &Job<'_>,
+    cell: &PlannedCell,
+    adapters: &[Axis],
+) -> String {
     let mut prompt = job.prompt.text.trim().to_owned();
     let mut hashes = Vec::new();
     let strengths = cell.strengths.iter().zip(&cell.text_strengths);
@@ -62,7 +69,13 @@ pub fn infotext(model: &ModelName, job: &Job<'_>, cell: &PlannedCell, adapters: 
             hashes.push((adapter.name.clone(), hash.clone()));
         }
     }
-    let (sampler, schedule) = job.sampler.webui_names();
+    let (sampler, mut schedule) = job.sampler.webui_names();
+    if model.scheduler.is_some() && job.sampler.schedule == Schedule::Automatic {
+        schedule = Schedule::Automatic.webui_name(); // the folder's own, which has no name there
+    }
+    // SDXL's own layer is the last but one, which the WebUI does not count as a skip
+    let own = if model.family == Family::Sdxl { 2 } else { 1 };
+    let clip_skip = if job.clip_skip <= own { 1 } else { job.clip_skip };
     let settings = Settings {
         steps: u32::try_from(job.steps).ok(),
         sampler: Some(sampler.to_owned()),
@@ -70,9 +83,9 @@ pub fn infotext(model: &ModelName, job: &Job<'_>, cell: &PlannedCell, adapters: 
         guidance: Some(job.guidance),
         seed: Some(job.seed),
         size: u32::try_from(job.width).ok().zip(u32::try_from(job.height).ok()),
-        model: Some(model.name.clone()).filter(|name| !name.is_empty()),
-        model_hash: model.hash(),
-        clip_skip: u32::try_from(job.clip_skip).unwrap_or(1),
+        model: Some(name.name.clone()).filter(|name| !name.is_empty()),
+        model_hash: name.hash(),
+        clip_skip: u32::try_from(clip_skip).unwrap_or(1),
         rng: job.source.to_string(),
         guidance_rescale: job.guidance_rescale,
         lora_hashes: hashes,

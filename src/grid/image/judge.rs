@@ -69,7 +69,7 @@ impl Judge<'_> {
 }
 
 /// The text without emphasis.
-fn words(prompt: &Prompt) -> String {
+pub(super) fn words(prompt: &Prompt) -> String {
     prompt
         .fragments
         .iter()

@@ -18,8 +18,8 @@ use crate::suite::{Input, Suite};
 
 pub use infotext::ModelName;
 use infotext::infotext;
-use judge::Judge;
 pub use judge::Learned;
+use judge::{Judge, words};
 use settings::{ImageSettings, image_settings};
 
 /// Makes cells with a diffusion model: all strengths of a prompt and seed in one batch, from one noise.
@@ -88,6 +88,10 @@ impl<'a> ImageBackend<'a> {
             last = Some(unit.prompt);
             self.references(unit)?;
             let id = printable(&self.suite.prompts[unit.prompt].id);
+            let clip = self.learned.and_then(|learned| learned.clip.as_ref());
+            if let Some(note) = clip.map(|clip| clip.text_note(&words(&prepared.prompt))) {
+                notes.extend(note?.map(|note| format!("prompt `{id}`: {note}")));
+            }
             for warning in &prepared.prompt.warnings {
                 notes.push(format!("prompt `{id}`: {}", warning.message));
             }
@@ -229,7 +233,7 @@ impl Backend for ImageBackend<'_> {
         let mut judged = judged.into_iter();
         let mut cells = Vec::new();
         for (cell, drawn) in unit.cells.iter().zip(&drawn) {
-            let text = infotext(&self.name, &job, cell, self.adapters);
+            let text = infotext((&self.model.diffusion, &self.name), &job, cell, self.adapters);
             let png = picture::encode_png(&drawn.picture, &[(PARAMETERS, &text)]);
             let png = png.map_err(|e| self.about(unit, &ImageError::from(e).into()))?;
             let again = "the autoencoder overflowed; decoded once more in f32".to_owned();
