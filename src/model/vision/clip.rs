@@ -98,7 +98,7 @@ impl Clip {
 
     /// Features of texts as of transformers' `get_text_features`, scaled to length 1.
     ///
-    /// Of a text that is too long, the first tokens and the end are read, as OpenAI's
+    /// Of a text that is too long, the first tokens and the end are read, as `OpenAI`'s
     /// `tokenize(truncate=True)` and transformers' `truncation=True` do it; [`Clip::text_note`] says so.
     /// torchmetrics cuts off the end too and so takes the output at the start, the same for all texts.
     pub fn text_features(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, VisionError> {

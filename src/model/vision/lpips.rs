@@ -59,8 +59,12 @@ enum Layer {
 #[derive(Debug)]
 enum Step {
     Conv(Conv2d),
-    Fire { squeeze: Conv2d, expand1: Conv2d, expand3: Conv2d },
-    Pool { kernel: usize, ceil: bool },
+    /// The one that narrows, then those of 1×1 and 3×3.
+    Fire(Box<[Conv2d; 3]>),
+    Pool {
+        kernel: usize,
+        ceil: bool,
+    },
 }
 
 const fn conv(at: usize) -> Layer {
@@ -110,10 +114,11 @@ impl Net {
 
     /// The shortest side of a picture that leaves something after every layer.
     fn smallest(self) -> usize {
+        const LONGEST: usize = 1 << 10;
         let layers = || self.slices().iter().copied().flatten();
         let fits =
             |side: &usize| layers().try_fold(*side, |side, layer| layer.side(side)).is_some();
-        (1..).find(fits).unwrap_or(usize::MAX)
+        (1..LONGEST).find(fits).unwrap_or(LONGEST)
     }
 }
 
@@ -236,7 +241,7 @@ impl Step {
                 let (squeeze, narrow) = conv("squeeze", inputs, 1)?;
                 let (expand1, left) = conv("expand1x1", narrow, 1)?;
                 let (expand3, right) = conv("expand3x3", narrow, 3)?;
-                Ok((Self::Fire { squeeze, expand1, expand3 }, left + right))
+                Ok((Self::Fire(Box::new([squeeze, expand1, expand3])), left + right))
             }
             Layer::Pool { kernel, ceil } => Ok((Self::Pool { kernel, ceil }, inputs)),
         }
@@ -246,7 +251,8 @@ impl Step {
         let none = Strengths::none(x.dim(0)?);
         match self {
             Self::Conv(conv) => conv.forward(x, &none)?.relu(),
-            Self::Fire { squeeze, expand1, expand3 } => {
+            Self::Fire(layers) => {
+                let [squeeze, expand1, expand3] = layers.as_ref();
                 let x = squeeze.forward(x, &none)?.relu()?;
                 Tensor::cat(&[expand1.forward(&x, &none)?, expand3.forward(&x, &none)?], 1)?.relu()
             }

@@ -1,4 +1,4 @@
-//! Models that judge pictures: CLIP, DINOv2 and LPIPS.
+//! Models that judge pictures: CLIP, `DINOv2` and LPIPS.
 //!
 //! - [`Clip`]: how well a picture fits a text, or another picture
 //! - [`Dino`]: how alike two pictures are in what they show
@@ -51,7 +51,9 @@ fn to_unit(mut values: Vec<f32>) -> Vec<f32> {
     let length = values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     if length > 0.0 {
         #[expect(clippy::cast_possible_truncation, reason = "rounds to the nearest f32")]
-        values.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
+        for x in &mut values {
+            *x = (f64::from(*x) / length) as f32;
+        }
     }
     values
 }

@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_grid_of_the_same_size_stays() {
-        let grid = Tensor::rand(-1.0f32, 1.0, (9, 2), &candle_core::Device::Cpu).unwrap();
+        let grid = Tensor::rand(-1.0f32, 1.0, (9, 2), &Device::Cpu).unwrap();
         for filter in [Bicubic::Plain, Bicubic::Antialiased] {
             let same = resample(&grid, 3, (3, 3), filter).unwrap();
             assert_eq!(same.to_vec2::<f32>().unwrap(), grid.to_vec2::<f32>().unwrap());

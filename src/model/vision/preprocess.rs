@@ -43,7 +43,7 @@ pub struct Pixels {
     pub values: Vec<f32>,
 }
 
-/// OpenAI's, the default of both processors.
+/// `OpenAI`'s, the default of both processors.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
@@ -90,18 +90,15 @@ impl Preprocess {
         }
         let normal = (triple("image_mean", MEAN)?, std);
         Ok(Self {
-            resize: match config.flag("do_resize", true)? {
-                true => Some((target(config)?, filter(config)?)),
-                false => None,
-            },
-            crop: match config.flag("do_center_crop", true)? {
-                true => Some(crop(config)?),
-                false => None,
-            },
-            factor: match config.flag("do_rescale", true)? {
-                true => Some(config.positive("rescale_factor", 1.0 / 255.0)?),
-                false => None,
-            },
+            resize: config
+                .flag("do_resize", true)?
+                .then(|| Ok::<_, VisionError>((target(config)?, filter(config)?)))
+                .transpose()?,
+            crop: config.flag("do_center_crop", true)?.then(|| crop(config)).transpose()?,
+            factor: config
+                .flag("do_rescale", true)?
+                .then(|| config.positive("rescale_factor", 1.0 / 255.0))
+                .transpose()?,
             normal: config.flag("do_normalize", true)?.then_some(normal),
         })
     }

@@ -1,4 +1,4 @@
-//! The transformer that CLIP's two halves and DINOv2 share: norms come first in each block.
+//! The transformer that CLIP's two halves and `DINOv2` share: norms come first in each block.
 
 use candle_core::{Result, Tensor};
 
@@ -9,7 +9,7 @@ use crate::nn::gated::{Activation, activate, gated};
 use crate::nn::{LayerNorm, Linear, Strengths};
 
 /// `x + s₁⊙Attention(norm₁(x))`, then `x + s₂⊙FeedForward(norm₂(x))`, block after block; CLIP has no
-/// scales s (LayerScale, Touvron et al., 2021).
+/// scales s (`LayerScale`, Touvron et al., 2021).
 #[derive(Debug)]
 pub(super) struct Trunk {
     blocks: Vec<Block>,

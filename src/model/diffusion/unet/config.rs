@@ -32,16 +32,24 @@ enum Heads {
 const ADDITION_CHANNELS: usize = 256;
 
 /// Keys whose other values ask for what is not built, and the values that do not.
-const PLAIN: [(&str, &[&str]); 11] = [
+const PLAIN: [(&str, &[&str]); 19] = [
     ("act_fn", &["\"silu\"", "\"swish\""]),
     ("addition_embed_type", &["null", "\"text_time\""]),
+    ("center_input_sample", &["false"]),
     ("class_embed_type", &["null"]),
     ("conv_in_kernel", &["3"]),
     ("conv_out_kernel", &["3"]),
+    ("cross_attention_norm", &["null"]),
+    ("downsample_padding", &["1"]),
     ("dual_cross_attention", &["false"]),
     ("encoder_hid_dim_type", &["null"]),
+    ("mid_block_scale_factor", &["1", "1.0"]),
     ("mid_block_type", &["\"UNetMidBlock2DCrossAttn\""]),
+    ("only_cross_attention", &["false"]),
+    ("resnet_out_scale_factor", &["1", "1.0"]),
+    ("resnet_skip_time_act", &["false"]),
     ("resnet_time_scale_shift", &["\"default\""]),
+    ("time_embedding_act_fn", &["null"]),
     ("time_embedding_type", &["\"positional\""]),
     ("timestep_post_act", &["null"]),
 ];

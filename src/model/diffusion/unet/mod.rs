@@ -14,6 +14,8 @@ pub(super) use block::double;
 pub use config::UnetConfig;
 pub(super) use transformer::{to_pixels, to_tokens};
 
+use std::ops::Range;
+
 use candle_core::{DType, Result, Tensor};
 
 use super::{DiffusionError, Parts};
@@ -45,6 +47,25 @@ pub struct Added {
     /// Original height and width, top and left of the crop, target height and width.
     pub time_ids: Vec<[f32; 6]>,
 }
+
+impl Context {
+    /// The same for some of the rows.
+    fn rows(&self, rows: Range<usize>) -> Result<Self> {
+        let tokens = self.tokens.narrow(0, rows.start, rows.len())?;
+        let starts = self.starts.get(rows).map(<[usize]>::to_vec).unwrap_or_default();
+        Ok(Self { tokens, starts })
+    }
+}
+
+impl Added {
+    fn rows(&self, rows: Range<usize>) -> Result<Self> {
+        let pooled = self.pooled.narrow(0, rows.start, rows.len())?;
+        Ok(Self { pooled, time_ids: self.time_ids[rows].to_vec() })
+    }
+}
+
+/// Bytes of a tensor of the first level that a CPU is given at once.
+const IN_CACHE: usize = 12 << 20;
 
 /// The denoiser.
 #[derive(Debug)]
@@ -160,11 +181,6 @@ impl Unet {
         self.add.as_ref().map(AddEmbedding::pooled_width)
     }
 
-    /// The side that both sides of the latents should be a multiple of.
-    pub fn multiple(&self) -> usize {
-        1 << self.down.iter().filter(|block| block.resample.is_some()).count()
-    }
-
     /// What it makes of noisy latents at a timestep each: noise, velocity or the sample, f32.
     pub fn forward(
         &self,
@@ -174,8 +190,40 @@ impl Unet {
         added: Option<&Added>,
         strengths: &Strengths,
     ) -> Result<Tensor> {
+        let rows = latents.dim(0)?;
+        let part = self.rows_at_once(latents)?;
         // on a thread of the pool, so that small products need not be handed over one by one
-        rayon::scope(|_| self.predict(latents, timesteps, (context, added), strengths))
+        rayon::scope(|_| {
+            if rows <= part {
+                return self.predict(latents, timesteps, (context, added), strengths);
+            }
+            let parts = (0..rows).step_by(part).map(|first| {
+                let count = part.min(rows - first);
+                let some = first..first + count;
+                let context = context.rows(some.clone())?;
+                let added = added.map(|added| added.rows(some.clone())).transpose()?;
+                let indices: Vec<usize> = some.clone().collect();
+                self.predict(
+                    &latents.narrow(0, first, count)?,
+                    &timesteps[some],
+                    (&context, added.as_ref()),
+                    &strengths.select(&indices),
+                )
+            });
+            Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
+        })
+    }
+
+    /// How many rows go through the layers together. A GPU takes all; a CPU as many as its caches hold
+    /// one tensor of, in parts of equal size: more would be slower, not faster.
+    fn rows_at_once(&self, latents: &Tensor) -> Result<usize> {
+        let (rows, _, height, width) = latents.dims4()?;
+        if !latents.device().is_cpu() {
+            return Ok(rows);
+        }
+        let row = self.conv_in.outputs()? * height * width * size_of::<f32>();
+        let most = (IN_CACHE / row.max(1)).max(1);
+        Ok(rows.div_ceil(rows.div_ceil(most).max(1)))
     }
 
     fn predict(
