@@ -7,14 +7,25 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::text;
+use crate::prompt::Prompt;
 use crate::run::{Cell, RunKind, RunRecord};
 
 /// Settings of a text that have a flag of their name.
 const TEXT_FLAGS: &[&str] =
     &["max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "system"];
 /// Settings of a picture that have a flag of their name.
-const IMAGE_FLAGS: &[&str] =
-    &["steps", "guidance", "sampler", "width", "height", "negative", "clip_skip", "rng"];
+const IMAGE_FLAGS: &[&str] = &[
+    "steps",
+    "guidance",
+    "guidance_rescale",
+    "sampler",
+    "scheduler",
+    "width",
+    "height",
+    "negative",
+    "clip_skip",
+    "rng",
+];
 /// Settings of a text that are flags of another form.
 const TEXT_SWITCHES: &[(&str, &str, &str)] =
     &[("chat", "true", "--chat"), ("long_prompts", "truncate", "--truncate")];
@@ -43,11 +54,15 @@ pub fn command(record: &RunRecord, cell: &Cell, prompt: Option<&Value>) -> Comma
         words.push(cell.prompt.clone());
     }
     option(&mut words, "--base", &record.base.name);
+    let tags = Prompt::parse_text(&cell.prompt).map(|prompt| prompt.adapters).unwrap_or_default();
     for adapter in &cell.adapters {
         let known = record.adapters.iter().find(|known| known.name == adapter.name);
         let path = known.map_or(adapter.name.as_str(), |known| known.path.as_str());
-        let tagged = cell.prompt.contains(&format!("<lora:{}:", adapter.name));
-        let strength = if tagged { String::new() } else { format!(":{}", adapter.strength) };
+        let strength = match adapter.text_encoder {
+            _ if tags.iter().any(|tag| tag.name == adapter.name) => String::new(),
+            Some(text) => format!(":{text}:{}", adapter.strength),
+            None => format!(":{}", adapter.strength),
+        };
         option(&mut words, "--lora", &format!("{}={path}{strength}", adapter.name));
     }
     option(&mut words, "--seed", &cell.seed.to_string());
