@@ -104,6 +104,10 @@ pub(super) enum PromptProblem {
     )]
     NotDrawn { who: String, step: usize },
     #[error(
+        "the autoencoder makes no numbers of the latents of {who}, in f32 either\nhint: the autoencoder's file is damaged, or the strength is too large; give another one with `--vae`"
+    )]
+    NotDecoded { who: String },
+    #[error(
         "its {tokens} tokens and {more} new ones are more than the context of {context}\nhint: shorten it, lower `max_new_tokens`, or set `long_prompts: truncate` to cut its beginning off"
     )]
     TooLong { tokens: usize, more: usize, context: usize },

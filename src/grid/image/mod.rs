@@ -153,6 +153,10 @@ impl<'a> ImageBackend<'a> {
                     let who = rows.get(row).map_or_else(String::new, |row| self.who(row));
                     return Err(PromptProblem::NotDrawn { who, step });
                 }
+                Err(ImageError::NotDecoded { row }) => {
+                    let who = rows.get(row).map_or_else(String::new, |row| self.who(row));
+                    return Err(PromptProblem::NotDecoded { who });
+                }
                 Err(error) => return Err(error.into()),
                 Ok(all) => return Ok((all, (limit < rows.len()).then_some(limit))),
             }
@@ -177,9 +181,17 @@ impl<'a> ImageBackend<'a> {
 
     /// `style at strength 1`
     fn who(&self, row: &RowStrengths) -> String {
-        let acting = self.adapters.iter().zip(&row.unet).filter(|(_, strength)| **strength != 0.0);
+        let acting = self.adapters.iter().zip(row.unet.iter().zip(&row.text));
         let acting: Vec<String> = acting
-            .map(|(axis, strength)| format!("`{}` at strength {strength}", printable(&axis.name)))
+            .filter(|(_, (unet, text))| **unet != 0.0 || **text != 0.0)
+            .map(|(axis, (unet, text))| {
+                let name = printable(&axis.name);
+                if unet == text {
+                    format!("`{name}` at strength {unet}")
+                } else {
+                    format!("`{name}` at strength {text} (text) and {unet} (denoiser)")
+                }
+            })
             .collect();
         if acting.is_empty() { "the base itself".to_owned() } else { acting.join(" with ") }
     }
