@@ -102,9 +102,8 @@ fn short_hash(adapter: &Adapter) -> Option<String> {
     Some(Hashes::of(&file).sshs_model_hash.chars().take(12).collect())
 }
 
-/// Draws one picture.
-pub fn generate(global: &Global, args: &Args, base: Base) -> anyhow::Result<()> {
-    let start = Instant::now();
+/// Where the picture goes, checked before anything is loaded.
+fn destination(args: &Args) -> anyhow::Result<&Path> {
     let Some(out) = &args.image.out else {
         return Err(Usage("a picture needs a place\nhint: add `--out FILE.png`".to_owned()).into());
     };
@@ -115,9 +114,31 @@ pub fn generate(global: &Global, args: &Args, base: Base) -> anyhow::Result<()> 
         ))
         .into());
     }
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    anyhow::ensure!(
+        folder.is_none_or(Path::is_dir),
+        "--out {}: there is no such folder\nhint: make it first, or give another place",
+        out.display()
+    );
+    anyhow::ensure!(
+        !out.is_dir(),
+        "--out {}: is a folder\nhint: give the name of a file that ends in .png",
+        out.display()
+    );
+    Ok(out)
+}
+
+/// Draws one picture.
+pub fn generate(global: &Global, args: &Args, base: Base) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let out = destination(args)?;
     let like = args.image.like.as_deref().map(Like::read).transpose()?;
     let given = generate::settings(args)?;
     let settings = match &like {
+        // a sampler that is given brings its own schedule
+        Some(like) if given.sampler.is_some() => {
+            given.merged_over(&Settings { scheduler: None, ..like.settings.clone() })
+        }
         Some(like) => given.merged_over(&like.settings),
         None => given,
     };
@@ -246,13 +267,18 @@ impl Like {
         for (name, _) in &self.about.others {
             output::warn(&format!("the picture's `{}` has no meaning here", printable(name)));
         }
-        for (what, given) in [
-            ("VAE", self.about.vae.is_some()),
-            ("Eta", self.about.eta.is_some() || self.about.eta_ddim.is_some()),
-        ] {
-            if given {
-                output::warn(&format!("the picture's `{what}` is not taken over"));
-            }
+        let unused =
+            [("Eta", self.about.eta.is_some()), ("Eta DDIM", self.about.eta_ddim.is_some())];
+        for (name, _) in unused.iter().filter(|(_, given)| *given) {
+            output::warn(&format!(
+                "the picture's {name} is not used here, so noise added later differs"
+            ));
+        }
+        if let Some(vae) = self.about.vae.as_deref().or(self.about.vae_hash.as_deref()) {
+            output::warn(&format!(
+                "the picture was made with the autoencoder `{}`; give it with `--vae` unless it is the base's own",
+                printable(vae)
+            ));
         }
         if self.about.ensd != 0 {
             output::warn("the picture's ENSD is not used here, so noise added later differs");
