@@ -149,6 +149,14 @@ impl Unet {
         }
         let norms = (config.groups, config.epsilon);
         let context = context_width(parts);
+        let conv_out = parts.conv("conv_out", channels, SAME)?;
+        if conv_out.outputs()? != latent {
+            let expected = format!(
+                "{} input channels, as many as its output has (inpainting takes more)",
+                conv_out.outputs()?
+            );
+            return Err(parts.misshapen("conv_in", &parts.shape("conv_in")?, expected));
+        }
         let unet = Self {
             dtype: parts.placement().dtype,
             time,
@@ -158,7 +166,7 @@ impl Unet {
             mid,
             up,
             norm_out: parts.group_norm("conv_norm_out", channels, norms)?,
-            conv_out: parts.conv("conv_out", channels, SAME)?,
+            conv_out,
             config,
             context,
         };
