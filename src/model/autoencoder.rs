@@ -48,6 +48,13 @@ pub(super) fn replace(base: &mut Base, path: &Path) -> Result<(), BaseError> {
         .iter()
         .any(|file| file.file.names().any(|name| name.starts_with(ORIGINAL)));
     name(base, first, if original { ORIGINAL } else { "" });
+    if !base.table.components().contains(&Component::Vae) {
+        return Err(BaseError::NotABase {
+            path: path.to_owned(),
+            problem: "holds no autoencoder".to_owned(),
+            hint: "give a folder of diffusers' `AutoencoderKL`, or a .safetensors file of one or of a whole model",
+        });
+    }
     Ok(())
 }
 
