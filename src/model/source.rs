@@ -113,9 +113,9 @@ impl Base {
         Ok(self)
     }
 
-    /// Whether it is a model of pictures.
+    /// Whether it is a model of pictures, or a pipeline that lacks its denoiser.
     pub fn draws(&self) -> bool {
-        self.table.components().contains(&Component::Unet)
+        self.shape == Shape::Pipeline || self.table.components().contains(&Component::Unet)
     }
 
     /// What it is, for messages: `Stable Diffusion 1.x (…)`, `LlamaForCausalLM (…)`.
