@@ -54,7 +54,13 @@ impl ClipTokenizer {
         let whole = path.join("tokenizer.json");
         let (origin, json) = match config::read_bytes(&whole, LARGEST_TOKENIZER)? {
             Some(json) => (whole, json),
-            None => vocabulary::of_folder(path)?.ok_or_else(|| folder::missing(path))?,
+            None => vocabulary::of_folder(path)?.ok_or_else(|| {
+                TextError::malformed(
+                    path,
+                    "holds neither `tokenizer.json` nor `vocab.json` and `merges.txt`".to_owned(),
+                    "fetch this folder of the pipeline again",
+                )
+            })?,
         };
         let defaults = [("bos_token", BOS), ("eos_token", EOS), ("pad_token", EOS)];
         Self::new(folder::read_beside(path, origin, &json, &defaults)?)
