@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use crate::generate::conditioning::ConditioningError;
 use crate::model::diffusion::DiffusionError;
 use crate::model::diffusion::sampler::SamplerError;
@@ -19,6 +21,14 @@ pub enum ImageError {
     /// The sampler's settings.
     #[error(transparent)]
     Sampler(#[from] SamplerError),
+    /// The base's own settings of its sampler.
+    #[error("{}: {source}", path.display())]
+    Scheduler {
+        /// `scheduler/scheduler_config.json`.
+        path: PathBuf,
+        /// What is wrong.
+        source: SamplerError,
+    },
     /// The file.
     #[error(transparent)]
     Picture(#[from] PictureError),

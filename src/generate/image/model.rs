@@ -40,7 +40,10 @@ impl ImageModel {
         let (diffusion, attached) = Diffusion::load(base, adapters, &placement)?;
         let tokenizers = tokenizers(base, diffusion.family)?;
         let sampler = match &diffusion.scheduler {
-            Some(config) => SamplerConfig::from_json(config)?,
+            Some(config) => SamplerConfig::from_json(config).map_err(|source| {
+                let path = base.path.join("scheduler").join("scheduler_config.json");
+                ImageError::Scheduler { path, source }
+            })?,
             None if diffusion.predicts_velocity => SamplerConfig::webui(Prediction::Velocity),
             None => SamplerConfig::webui(Prediction::Epsilon),
         };
