@@ -55,11 +55,11 @@ impl ClipTokenizer {
         let (origin, json) = match config::read_bytes(&whole, LARGEST_TOKENIZER)? {
             Some(json) => (whole, json),
             None => vocabulary::of_folder(path)?.ok_or_else(|| {
-                TextError::malformed(
-                    path,
-                    "holds neither `tokenizer.json` nor `vocab.json` and `merges.txt`".to_owned(),
-                    "fetch this folder of the pipeline again",
-                )
+                if !path.is_dir() {
+                    return folder::missing(path);
+                }
+                let problem = "holds neither `tokenizer.json` nor `vocab.json` and `merges.txt`";
+                TextError::malformed(path, problem, "fetch this folder of the pipeline again")
             })?,
         };
         let defaults = [("bos_token", BOS), ("eos_token", EOS), ("pad_token", EOS)];
