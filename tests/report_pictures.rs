@@ -366,6 +366,7 @@ fn commands_make_the_picture_again() {
         ("clip_skip", json!(2)),
         ("rng", json!("cpu")),
         ("scheduler", json!("karras")),
+        ("tiling", json!(true)),
     ] {
         view.record.settings.insert(name.to_owned(), value);
     }
@@ -376,9 +377,9 @@ fn commands_make_the_picture_again() {
         cell.axes = BTreeMap::from([("sampler".to_owned(), json!("dpmpp_2m"))]);
     }
     let shown = words(&render(&[view]).unwrap());
-    let wanted = r"lora-eval generate 'a red star' --base base --lora ink=ink:0.5 --seed 7 --clip-skip 2 --guidance 7.5 --height 768 --negative 'it'\''s blurred' --rng cpu --sampler dpmpp_2m --steps 20 --width 512 --dtype f32 --device cpu --out h10.5.png";
+    let wanted = r"lora-eval generate 'a red star' --base base --lora ink=ink:0.5 --seed 7 --clip-skip 2 --guidance 7.5 --height 768 --negative 'it'\''s blurred' --rng cpu --sampler dpmpp_2m --scheduler karras --steps 20 --width 512 --dtype f32 --device cpu --out h10.5.png";
     assert!(shown.contains(wanted), "{shown}");
-    assert!(shown.contains("Also set in the suite, without a flag of its own: scheduler = karras"));
+    assert!(shown.contains("Also set in the suite, without a flag of its own: tiling = true"));
 }
 
 #[test]

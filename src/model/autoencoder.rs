@@ -31,8 +31,9 @@ pub(super) fn replace(base: &mut Base, path: &Path) -> Result<(), BaseError> {
     base.configs.remove(&Component::Vae);
     base.files.retain(|file| file.component != Some(Component::Vae));
     let first = base.files.len();
-    let path = &std::path::absolute(path).map_err(|e| TensorError::io(path, e))?;
     if path.is_dir() {
+        // a relative one would be looked for in the base's folder
+        let path = std::path::absolute(path).map_err(|e| TensorError::io(path, e))?;
         let inner = path.join(Component::Vae.name());
         let folder = if inner.is_dir() { inner } else { path.to_owned() };
         source::open_model(base, &folder, Some(Component::Vae))?;

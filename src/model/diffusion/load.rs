@@ -156,8 +156,9 @@ impl Diffusion {
 /// The autoencoder; no adapter changes it. One that overflows in f16 (SDXL's) is taken in f32.
 fn load_vae(base: &Base, family: Family, placement: &Placement) -> Result<Vae, DiffusionError> {
     let scale = if family == Family::Sdxl { 0.13025 } else { 0.18215 };
-    let upcast = base.configs.get(&Component::Vae).map(|config| config["force_upcast"] == true);
-    let upcast = upcast.unwrap_or(family == Family::Sdxl) && placement.dtype == DType::F16;
+    // as diffusers' pipelines: SDXL's looks at this key, which all files have, the others' do not
+    let asked = base.configs.get(&Component::Vae).and_then(|c| c["force_upcast"].as_bool());
+    let upcast = family == Family::Sdxl && asked.unwrap_or(true) && placement.dtype == DType::F16;
     let mut placement = placement.clone();
     if upcast {
         placement.dtype = DType::F32;
