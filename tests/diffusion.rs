@@ -6,16 +6,18 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use lora_eval::adapter::{Adapter, Component};
+use lora_eval::generate::conditioning::{Chunks, emphasise};
 use lora_eval::generate::image::{ImageModel, Job, RowStrengths};
 use lora_eval::model::Base;
-use lora_eval::model::diffusion::noise::NoiseSource;
+use lora_eval::model::diffusion::noise::{NoiseSource, NoiseStream};
 use lora_eval::model::diffusion::sampler::Choice;
 use lora_eval::model::diffusion::{
     Adapters, Added, Context, Family, Parts, Placement, Skip, TextEncoder, Unet, Vae,
 };
 use lora_eval::nn::Strengths;
-use lora_eval::prompt::Prompt;
+use lora_eval::prompt::{Prompt, parse_emphasis};
 use lora_eval::tensors::{Limits, TensorFile};
+use lora_eval::text::ClipTokenizer;
 use serde_json::Value;
 
 fn fixtures() -> PathBuf {
@@ -189,7 +191,7 @@ fn job<'a>(case: &'a Value, prompt: &'a Prompt, model: &ImageModel) -> Job<'a> {
     };
     Job {
         prompt,
-        negative: case["negative_prompt"].as_str().unwrap_or_default(),
+        negative: case["negative_prompt"].as_str(),
         width: number("width"),
         height: number("height"),
         steps: number("steps"),
@@ -231,4 +233,76 @@ fn pictures_are_those_of_diffusers() {
     }
     worst.sort_by(|a, b| a.0.total_cmp(&b.0));
     assert!(worst[0].0 >= 50.0);
+}
+
+/// What an encoder makes of a text's chunks, emphasised: (chunks · 77, width) and the pooled output of
+/// the first.
+fn read(
+    (encoder, tokenizer): (&TextEncoder, &ClipTokenizer),
+    (case, skip): (&Value, Skip),
+    expected: (&[Vec<u32>], &Tensor),
+) -> (Tensor, Tensor) {
+    // emphasis alone, without schedules
+    let fragments = parse_emphasis(case["prompt"].as_str().unwrap()).unwrap();
+    let mut chunks = Chunks::new(tokenizer, &fragments).unwrap();
+    chunks.pad_to(usize::try_from(case["chunks"].as_u64().unwrap()).unwrap());
+    let ids: Vec<Vec<u32>> = chunks.ids.iter().map(|ids| ids.to_vec()).collect();
+    assert_eq!(ids, expected.0, "{}", case["name"]);
+    let weights = expected.1.to_vec2::<f32>().unwrap();
+    for (found, expected) in chunks.weights.iter().zip(&weights) {
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{}", case["name"]);
+    }
+    let strengths = Strengths::none(ids.len());
+    let encoded = encoder.encode(&ids, tokenizer.eos(), skip, &strengths, &Device::Cpu).unwrap();
+    let mut z = encoded.hidden.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    for (z, weights) in z.chunks_mut(77 * encoder.width()).zip(&chunks.weights) {
+        emphasise(z, weights).unwrap();
+    }
+    let z = Tensor::from_vec(z, (ids.len() * 77, encoder.width()), &Device::Cpu).unwrap();
+    (z, encoded.pooled.narrow(0, 0, 1).unwrap())
+}
+
+#[test]
+fn emphasis_is_the_webui_s_arithmetic() {
+    let all = cases();
+    for family in ["sd1", "sdxl"] {
+        let model = model(family);
+        let expected = Expected::open(&format!("{family}-emphasis.safetensors"));
+        for case in all["families"][family]["emphasis"]["cases"].as_array().unwrap() {
+            let name = case["name"].as_str().unwrap();
+            let skip = case["clip_skip"].as_u64().map_or(2, |n| usize::try_from(n).unwrap());
+            let skip = model.diffusion.skip(skip);
+            let weights = expected.tensor(&format!("{name}.weights"));
+            let mut parts = Vec::new();
+            let mut pooled = None;
+            let encoders = model.diffusion.text.iter().zip(&model.tokenizers);
+            for (encoder, ids) in encoders.zip(["ids", "ids_2"]) {
+                let ids = expected.ids(&format!("{name}.{ids}"));
+                let (z, last) = read(encoder, (case, skip), (&ids, &weights));
+                parts.push(z);
+                pooled = Some(last);
+            }
+            let off_by =
+                off(&Tensor::cat(&parts, 1).unwrap(), &expected.tensor(&format!("{name}.z")));
+            assert!(off_by < 1e-4, "{family} {name}: {off_by}");
+            if family == "sdxl" {
+                let expected = expected.tensor(&format!("{name}.pooled"));
+                let expected = expected.reshape((1, ())).unwrap();
+                assert!(off(&pooled.unwrap(), &expected) < 1e-4, "{family} {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn noise_is_that_of_torch_s_generator_draw_by_draw() {
+    let expected = Expected::open("noise.safetensors");
+    for size in ["8x8", "12x8"] {
+        let draws = expected.tensor(size);
+        let mut stream = NoiseStream::new(NoiseSource::Cpu, 1234);
+        for draw in 0..draws.dim(0).unwrap() {
+            let draw = draws.get(draw).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(stream.normal(draw.len()), draw);
+        }
+    }
 }

@@ -114,6 +114,7 @@ fn run(text: &str) -> RunView {
                 name: format!("base{text}"),
                 description: format!("Llama{text}"),
                 sha256: format!("6{text}"),
+                vae: None,
             },
             adapters: vec![AdapterRecord {
                 name: text.to_owned(),
@@ -130,6 +131,7 @@ fn run(text: &str) -> RunView {
             settings: BTreeMap::from([(format!("set{text}"), json!({"deep": text}))]),
             device: format!("cpu{text}"),
             dtype: format!("f32{text}"),
+            judges: BTreeMap::new(),
             max_batch: None,
             plan: PlanRecord {
                 sha256: format!("8{text}"),

@@ -88,6 +88,7 @@ fn record(text: &str, prompts: &[serde_json::Value], cells: &[Cell]) -> RunRecor
             name: format!("base{text}"),
             description: format!("Diffusion{text}"),
             sha256: "6".to_owned(),
+            vae: None,
         },
         adapters: Vec::new(),
         strengths: STRENGTHS.to_vec(),
@@ -99,6 +100,7 @@ fn record(text: &str, prompts: &[serde_json::Value], cells: &[Cell]) -> RunRecor
         ]),
         device: "cpu".to_owned(),
         dtype: "f32".to_owned(),
+        judges: BTreeMap::new(),
         max_batch: None,
         plan: PlanRecord {
             sha256: "8".to_owned(),

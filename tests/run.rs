@@ -32,6 +32,7 @@ fn record(n: usize) -> RunRecord {
             name: "demo:text".to_owned(),
             description: "LlamaForCausalLM (hidden size 64, layers 2)".to_owned(),
             sha256: "b".repeat(64),
+            vae: None,
         },
         adapters: vec![adapter("house", "1")],
         strengths: vec![0.0, 0.4],
@@ -40,6 +41,7 @@ fn record(n: usize) -> RunRecord {
         settings: BTreeMap::from([("temperature".to_owned(), json!(0.7))]),
         device: "cpu".to_owned(),
         dtype: "f32".to_owned(),
+        judges: BTreeMap::new(),
         max_batch: None,
         plan: PlanRecord { sha256: plan_hash(&cells), cells },
     }

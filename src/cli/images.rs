@@ -1,6 +1,7 @@
 //! What the verbs that draw have in common, and `generate` of a picture.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -8,7 +9,7 @@ use candle_core::Device;
 use lora_eval::adapter::Adapter;
 use lora_eval::adapter::hashes::Hashes;
 use lora_eval::base::atomic;
-use lora_eval::base::digest::sha256;
+use lora_eval::base::digest::{sha256, sha256_file};
 use lora_eval::base::terminal::printable;
 use lora_eval::generate::image::ImageModel;
 use lora_eval::grid::{Axis, Backend as _, ImageBackend, Learned, ModelName, Plan, Request};
@@ -49,6 +50,17 @@ impl JudgeArgs {
         self.clip.is_some() || self.dino.is_some() || self.lpips.is_some()
     }
 
+    /// SHA-256 of the files of each that is given, by name.
+    pub fn digests(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let given = [("clip", &self.clip), ("dino", &self.dino), ("lpips", &self.lpips)];
+        let mut all = BTreeMap::new();
+        for (name, given) in given {
+            let Some(given) = given else { continue };
+            all.insert(name.to_owned(), digest(&hub::resolve(given)?)?);
+        }
+        Ok(all)
+    }
+
     /// Opens what is given.
     pub fn open(&self, device: &Device) -> anyhow::Result<Option<Learned>> {
         if !self.any() {
@@ -62,6 +74,23 @@ impl JudgeArgs {
             lpips: lpips.map(|path| Lpips::open(&path, device)).transpose()?,
         }))
     }
+}
+
+/// SHA-256 of a file, or of all weights and configurations of a folder.
+fn digest(path: &Path) -> anyhow::Result<String> {
+    let of = |path: &Path| sha256_file(path).with_context(|| path.display().to_string());
+    if !path.is_dir() {
+        return of(path);
+    }
+    let entries = std::fs::read_dir(path).with_context(|| path.display().to_string())?;
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|file| {
+        let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        file.is_file() && matches!(ending, "safetensors" | "json" | "txt")
+    });
+    files.sort();
+    let digests: Vec<String> = files.iter().map(|file| of(file)).collect::<anyhow::Result<_>>()?;
+    Ok(sha256(digests.join("\n").as_bytes()))
 }
 
 /// A model of pictures with its adapters, ready to run.
@@ -230,7 +259,7 @@ impl Like {
             ("guidance_rescale", Some(json!(about.guidance_rescale)).filter(|r| *r != json!(0.0))),
             ("width", size.map(|(width, _)| json!(width))),
             ("height", size.map(|(_, height)| json!(height))),
-            ("negative", Some(json!(info.negative))),
+            ("negative", Some(json!(info.negative)).filter(|_| !info.negative.is_empty())),
             ("clip_skip", Some(json!(about.clip_skip))),
             ("rng", Some(json!(about.rng.to_lowercase()))),
         ];

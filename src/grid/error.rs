@@ -100,7 +100,7 @@ pub(super) enum PromptProblem {
     #[error("{reference}: {problem}\nhint: references of pictures are paths relative to the suite")]
     Reference { reference: String, problem: String },
     #[error(
-        "the denoiser's output of {who} is not a number at step {step}\nhint: an adapter or the base holds NaN or infinite values (`lora-eval inspect` tells), or the strength is too large for the type that is computed in; try `--dtype f32`"
+        "the latents of {who} are no numbers at step {step}\nhint: an adapter or the base holds NaN or infinite values (`lora-eval inspect` tells), or the strength is too large for the type that is computed in; try `--dtype f32`"
     )]
     NotDrawn { who: String, step: usize },
     #[error(

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::error::{GridError, PromptProblem};
+use crate::base::digest::sha256_file;
 use crate::base::hint::nearest;
 use crate::base::terminal::printable;
 use crate::prompt;
 use crate::run::{AdapterAt, PlanRecord, cell_id, plan_hash};
-use crate::suite::{Input, Settings, Suite};
+use crate::suite::{self, Input, Settings, Suite};
 
 /// What is planned from.
 #[derive(Debug)]
@@ -99,6 +100,7 @@ impl Plan {
                 id: printable(&prompt.id).to_string(),
                 problem: problem.to_string(),
             };
+            let references = references(request, prompt);
             let (input, named) = read(request, &prompt.input).map_err(failed)?;
             for point in &points {
                 let mut settings = suite.settings(prompt);
@@ -106,7 +108,8 @@ impl Plan {
                     settings.set(axis, value).map_err(|e| failed(e.into()))?;
                 }
                 for seed in &suite.seeds {
-                    let unit = UnitOf { request, prompt: index, input: &input, point };
+                    let references = &references;
+                    let unit = UnitOf { request, prompt: index, input: &input, references, point };
                     units.push(unit.make(&named, *seed, &settings));
                 }
             }
@@ -233,11 +236,25 @@ fn without_gap<'a>(source: &str, text: &'a str, tagged: bool) -> &'a str {
     kept
 }
 
+/// A prompt's references as they determine scores: texts, or pictures with what their files hold. One
+/// that cannot be read is reported before anything is drawn.
+fn references(request: &Request<'_>, prompt: &suite::Prompt) -> Value {
+    if request.kind != "image" {
+        return json!(prompt.references);
+    }
+    let of = |reference: &String| {
+        let digest = sha256_file(&request.suite.folder().join(reference)).unwrap_or_default();
+        json!([reference, digest])
+    };
+    prompt.references.iter().map(of).collect()
+}
+
 /// Everything about a unit but its seed and settings.
 struct UnitOf<'a> {
     request: &'a Request<'a>,
     prompt: usize,
     input: &'a Input,
+    references: &'a Value,
     point: &'a BTreeMap<String, Value>,
 }
 
@@ -303,7 +320,7 @@ impl UnitOf<'_> {
             "prompt": input,
             "prompt_id": prompt.id,
             "group": prompt.group,
-            "references": prompt.references,
+            "references": self.references,
             "settings": settings.to_json(),
             "axes": self.point,
             "seed": seed,

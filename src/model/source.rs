@@ -149,7 +149,7 @@ impl Base {
         let of_pipeline = ["tokenizer", "tokenizer_2"]
             .iter()
             .flat_map(|folder| CLIP_FILES.iter().map(move |name| format!("{folder}/{name}")))
-            .chain(["scheduler/scheduler_config.json".to_owned()]);
+            .chain(["scheduler/scheduler_config.json", "model_index.json"].map(str::to_owned));
         for name in TOKENIZER_FILES.iter().map(|name| (*name).to_owned()).chain(of_pipeline) {
             let path = self.path.join(&name);
             if self.path.is_dir() && path.is_file() {

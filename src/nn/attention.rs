@@ -100,21 +100,30 @@ impl Attention {
         let (rows, heads, part, width) = q.dims4()?;
         let (_, groups, _, keys) = kt.dims4()?;
         let q = q.contiguous()?.reshape((rows, groups, heads / groups * part, width))?;
-        let scores = (q.matmul(kt)?.to_dtype(DType::F32)? * f64::from(self.scale))?;
+        // scaled first: a product of 16 bits overflows later
+        let scores = (&q * f64::from(self.scale))?.matmul(kt)?.to_dtype(DType::F32)?;
         let mut scores = scores.reshape((rows, heads, part, keys))?;
         if let Some(cap) = self.softcap {
             let cap = f64::from(cap);
             scores = ((scores / cap)?.tanh()? * cap)?;
         }
+        let softmax = |scores: Tensor| -> Result<Tensor> {
+            let e = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
+            e.broadcast_div(&e.sum_keepdim(D::Minus1)?)
+        };
+        let ordered = self.causal || self.window.is_some();
+        if !ordered && self.starts.iter().all(|start| *start == 0) {
+            return softmax(scores);
+        }
+        // padding hides the same keys from all queries
+        let part = if ordered { part } else { 1 };
         let seen = (0..rows).flat_map(|row| {
             (first..first + part).map(move |t| self.visible(row, t, queries, keys))
         });
         let (mask, seen) = mask(seen, keys);
         let mask = Tensor::from_vec(mask, (rows, 1, part, keys), q.device())?;
         let seen = Tensor::from_vec(seen, (rows, 1, part, 1), q.device())?;
-        let scores = scores.broadcast_add(&mask)?;
-        let e = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
-        e.broadcast_div(&e.sum_keepdim(D::Minus1)?)?.broadcast_mul(&seen)
+        softmax(scores.broadcast_add(&mask)?)?.broadcast_mul(&seen)
     }
 }
 

@@ -54,6 +54,9 @@ pub fn command(record: &RunRecord, cell: &Cell, prompt: Option<&Value>) -> Comma
         words.push(cell.prompt.clone());
     }
     option(&mut words, "--base", &record.base.name);
+    if let Some(vae) = &record.base.vae {
+        option(&mut words, "--vae", vae);
+    }
     let tags = Prompt::parse_text(&cell.prompt).map(|prompt| prompt.adapters).unwrap_or_default();
     for adapter in &cell.adapters {
         let known = record.adapters.iter().find(|known| known.name == adapter.name);

@@ -39,6 +39,9 @@ pub struct RunRecord {
     pub device: String,
     /// `--dtype` that makes the same weights: `f32`, `f16`, `bf16`; `auto` for quantised blocks.
     pub dtype: String,
+    /// The models that judge pictures, by name: SHA-256 of their files.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub judges: BTreeMap<String, String>,
     /// Most rows of a batch, where that was limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_batch: Option<usize>,
@@ -65,6 +68,9 @@ pub struct BaseRecord {
     pub description: String,
     /// SHA-256 over its weights and configuration.
     pub sha256: String,
+    /// Another autoencoder than its own, as given on the command line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vae: Option<String>,
 }
 
 /// An adapter of a run.

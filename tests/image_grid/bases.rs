@@ -76,7 +76,7 @@ fn model(path: &str) -> ImageModel {
 fn job<'a>(prompt: &'a Prompt, sampler: &str) -> Job<'a> {
     Job {
         prompt,
-        negative: "grey",
+        negative: Some("grey"),
         width: 64,
         height: 64,
         steps: 2,

@@ -1,6 +1,6 @@
 //! A grid from its plan to its report.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -26,6 +26,8 @@ pub(super) struct Job<'a> {
     pub base: BaseRecord,
     pub adapters: Vec<AdapterRecord>,
     pub axes: Vec<lora_eval::grid::Axis>,
+    /// Digests of the models that judge pictures.
+    pub judges: BTreeMap<String, String>,
     pub created: String,
 }
 
@@ -61,6 +63,7 @@ impl Job<'_> {
             settings: self.suite.defaults.to_json(),
             device: device.to_owned(),
             dtype: dtype.to_owned(),
+            judges: self.judges.clone(),
             max_batch: self.args.max_batch.map(usize::from),
             plan,
         }
@@ -84,6 +87,19 @@ impl Job<'_> {
             return self.dry_run(plan, &record, shard);
         }
         let (run, started) = Run::create(&self.args.out, &record)?;
+        let judged = run.record().judges.clone();
+        if judged != record.judges {
+            let names = |judges: &BTreeMap<String, String>| {
+                let names: Vec<&str> = judges.keys().map(String::as_str).collect();
+                if names.is_empty() { "no model".to_owned() } else { names.join(", ") }
+            };
+            anyhow::bail!(
+                "{}: its pictures are judged by {}, and {} is given now, or another file of it\nhint: give the same `--clip`, `--dino` and `--lpips`, or another `--out`",
+                run.path().display(),
+                names(&judged),
+                names(&record.judges)
+            );
+        }
         let mode = if self.args.shard.is_some() { LockMode::Shared } else { LockMode::Exclusive };
         let lock = run.lock(mode)?;
         if let Some(note) = lock.note() {

@@ -2,7 +2,7 @@
 
 mod job;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -117,12 +117,15 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
                 name: args.base.clone(),
                 description: "no model: what it makes is made up".to_owned(),
                 sha256: sha256(args.base.as_bytes()),
+                vae: None,
             };
             let kind = FakeBackend::kind(&suite);
-            let mut job = Job { global, args, suite: &suite, kind, base, adapters, axes, created };
+            let judges = BTreeMap::new();
+            let suite = &suite;
+            let mut job = Job { global, args, suite, kind, base, adapters, axes, judges, created };
             let plan = job.plan(("none", "none"))?;
             let pause = Duration::from_millis(pause);
-            let mut backend = FakeBackend { suite: &suite, pause };
+            let mut backend = FakeBackend { suite, pause };
             job.make(&plan, ("none", "none"), &mut backend)
         }
         Which::Model => {
@@ -161,8 +164,8 @@ fn write(
     };
     let base = record(args, &base)?;
     let device = generate::device_name(&loaded);
-    let kind = RunKind::Text;
-    let mut job = Job { global, args, suite, kind, base, adapters, axes, created };
+    let (kind, judges) = (RunKind::Text, BTreeMap::new());
+    let mut job = Job { global, args, suite, kind, base, adapters, axes, judges, created };
     let plan = job.plan((&device, dtype))?;
     let rows = args.max_batch.map(usize::from);
     let axes = job.axes.clone();
@@ -186,8 +189,8 @@ fn draw(
     let device = generate::location(&model.diffusion.device);
     let dtype = Placement::new(&base, &model.diffusion.device, global.weights()).name(&base);
     let base = record(args, &base)?;
-    let kind = RunKind::Image;
-    let mut job = Job { global, args, suite, kind, base, adapters, axes, created };
+    let (kind, judges) = (RunKind::Image, args.judges.digests()?);
+    let mut job = Job { global, args, suite, kind, base, adapters, axes, judges, created };
     let plan = job.plan((&device, dtype))?;
     let rows = args.max_batch.map(usize::from);
     let axes = job.axes.clone();
@@ -202,7 +205,8 @@ fn draw(
 
 fn record(args: &Args, base: &Base) -> anyhow::Result<BaseRecord> {
     let (name, description) = (args.base.clone(), base.describe());
-    Ok(BaseRecord { name, description, sha256: fingerprint(base)? })
+    let vae = args.vae.as_ref().map(|vae| vae.display().to_string());
+    Ok(BaseRecord { name, description, sha256: fingerprint(base)?, vae })
 }
 
 /// When the run was started: a run that goes on keeps its time, which chat templates may ask for.
@@ -216,8 +220,8 @@ fn fake_record(named: &language::Named) -> AdapterRecord {
         name: named.name.clone(),
         path: named.path.display().to_string(),
         sha256: sha256(named.path.to_string_lossy().as_bytes()),
-        kinds: std::collections::BTreeMap::new(),
-        ranks: std::collections::BTreeMap::new(),
+        kinds: BTreeMap::new(),
+        ranks: BTreeMap::new(),
         matched: 0,
         unmatched: Vec::new(),
     }

@@ -11,11 +11,11 @@ use crate::model::diffusion::{Added, Context, Family};
 use crate::nn::Strengths;
 use crate::prompt::Fragment;
 
-/// A text as the denoiser reads it.
+/// A text as the denoiser reads it, at each of the distinct strengths.
 struct Read {
-    /// (rows, tokens, width)
+    /// (strengths, tokens, width)
     tokens: Tensor,
-    /// (rows, width)
+    /// (strengths, width)
     pooled: Tensor,
 }
 
@@ -26,6 +26,8 @@ pub(super) struct Texts<'a> {
     negative: &'a PromptPlan,
     /// Texts of the prompt, then those of the negative prompt.
     read: Vec<Read>,
+    /// Which of the distinct strengths each row has, (rows) u32.
+    which: Tensor,
     size: (usize, usize),
     /// The last batch that was put together.
     kept: Option<(Vec<usize>, Context, Option<Added>)>,
@@ -55,17 +57,14 @@ impl<'a> Texts<'a> {
         for (index, text) in all {
             let mut one = encode(model, &text.fragments, &distinct, job.clip_skip)?;
             // nothing said against is told to SDXL as zeros
-            if index >= prompt.texts().len() && model.zeros_for_empty && job.negative.is_empty() {
+            if index >= prompt.texts().len() && model.negative_is_zeros(job.negative) {
                 one.tokens = one.tokens.zeros_like()?;
                 one.pooled = one.pooled.zeros_like()?;
             }
-            read.push(Read {
-                tokens: one.tokens.index_select(&which, 0)?,
-                pooled: one.pooled.index_select(&which, 0)?,
-            });
+            read.push(one);
         }
         let size = (job.width, job.height);
-        Ok(Self { model, prompt, negative, read, size, kept: None })
+        Ok(Self { model, prompt, negative, read, which, size, kept: None })
     }
 
     /// Weights of the prompts at a step, from 0.
@@ -95,12 +94,14 @@ impl<'a> Texts<'a> {
 
     fn together(&self, wanted: &[usize]) -> Result<(Context, Option<Added>), ImageError> {
         let texts: Vec<&Read> = wanted.iter().filter_map(|index| self.read.get(*index)).collect();
+        let of_rows = |x: &Tensor| x.index_select(&self.which, 0);
         let longest = texts.iter().map(|text| text.tokens.dims()[1]).max().unwrap_or(0);
         let (mut tokens, mut starts) = (Vec::new(), Vec::new());
         for text in &texts {
-            let (rows, length, _) = text.tokens.dims3()?;
+            let tokens_of_rows = of_rows(&text.tokens)?;
+            let (rows, length, _) = tokens_of_rows.dims3()?;
             // the denoiser does not see this padding: a longer text beside it changes nothing
-            tokens.push(text.tokens.pad_with_zeros(1, longest - length, 0)?);
+            tokens.push(tokens_of_rows.pad_with_zeros(1, longest - length, 0)?);
             starts.extend(vec![longest - length; rows]);
         }
         if starts.iter().all(|start| *start == 0) {
@@ -110,8 +111,8 @@ impl<'a> Texts<'a> {
         if self.model.diffusion.family != Family::Sdxl {
             return Ok((context, None));
         }
-        let pooled: Vec<&Tensor> = texts.iter().map(|text| &text.pooled).collect();
-        let pooled = Tensor::cat(&pooled, 0)?;
+        let pooled = texts.iter().map(|text| of_rows(&text.pooled));
+        let pooled = Tensor::cat(&pooled.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
         let (width, height) = (self.size.0 as f32, self.size.1 as f32);
         let ids = [height, width, 0.0, 0.0, height, width];
         let time_ids = vec![ids; pooled.dim(0)?];

@@ -5,7 +5,6 @@ use candle_core::{DType, Tensor};
 use super::combine::guided;
 use super::context::{Batches, Texts};
 use super::{ImageError, ImageModel};
-use crate::generate::conditioning::PromptPlan;
 use crate::model::diffusion::noise::{NoiseSource, NoiseStream};
 use crate::model::diffusion::sampler::{Choice, Sampler};
 use crate::picture::Picture;
@@ -16,8 +15,8 @@ use crate::prompt::Prompt;
 pub struct Job<'a> {
     /// The prompt, its tags taken out or not.
     pub prompt: &'a Prompt,
-    /// The negative prompt.
-    pub negative: &'a str,
+    /// The negative prompt, if one is given.
+    pub negative: Option<&'a str>,
     /// Pixels.
     pub width: usize,
     /// Pixels.
@@ -94,19 +93,21 @@ impl ImageModel {
     ) -> Result<Vec<f32>, ImageError> {
         let (channels, height, width) = self.shape(job)?;
         let size = channels * height * width;
-        let prompt = PromptPlan::new(job.prompt, job.steps)?;
-        let negative = PromptPlan::negative(job.negative, job.steps)?;
+        let mut sampler = Sampler::new(&self.sampler, job.sampler, job.steps)?;
+        let (prompt, negative) = self.plans(job)?;
+        let mut calls = 0;
         let mut texts = Texts::new(self, (&prompt, &negative), job, rows)?;
         let mut batches = Batches::new(rows);
-        let mut sampler = Sampler::new(&self.sampler, job.sampler, job.steps)?;
         let mut stream = NoiseStream::new(job.source, job.seed);
         let mut noise = || stream.normal(size);
         let scale = sampler.init_scale();
         let first: Vec<f32> = noise().iter().map(|value| value * scale).collect();
         let mut latents: Vec<f32> = first.iter().copied().cycle().take(rows.len() * size).collect();
         while let Some(call) = sampler.next() {
-            // schedules are looked up from step 0, as in the WebUI
-            let weights = texts.weights(call.step);
+            // schedules are looked up from 0, as in the WebUI
+            let at = if self.counts_calls() { calls } else { call.step };
+            calls += 1;
+            let weights = texts.weights(at);
             let guides = job.guidance > 1.0 || weights != [1.0];
             let groups = weights.len() + usize::from(guides);
             let batch = groups * rows.len();
@@ -114,7 +115,7 @@ impl ImageModel {
             let input: Vec<f32> = input.iter().copied().cycle().take(batch * size).collect();
             let shape = (batch, channels, height, width);
             let input = Tensor::from_vec(input, shape, &self.diffusion.device)?;
-            let (context, added) = texts.at(call.step, guides)?;
+            let (context, added) = texts.at(at, guides)?;
             let output = self.diffusion.unet.forward(
                 &input,
                 &vec![call.timestep; batch],
@@ -137,7 +138,10 @@ impl ImageModel {
             sampler.advance(&mut latents, &output, &mut noise)?;
             progress(call.step + 1);
         }
-        Ok(latents)
+        match latents.iter().position(|value| !value.is_finite()) {
+            Some(place) => Err(ImageError::NotFinite { row: place / size, step: job.steps }),
+            None => Ok(latents),
+        }
     }
 
     /// The picture of one row's latents; once more in f32 where the autoencoder overflows.

@@ -57,9 +57,19 @@ pub enum ImageError {
         /// Tokens that the text encoder knows.
         known: usize,
     },
+    /// More layers to skip than there are.
+    #[error(
+        "`clip_skip` is {skip}, and the text encoder has {depth} layers\nhint: 1 is its last layer; take a smaller number"
+    )]
+    ClipSkip {
+        /// What was asked for.
+        skip: usize,
+        /// Layers.
+        depth: usize,
+    },
     /// A denoiser that gave no numbers.
     #[error(
-        "the denoiser's output of row {row} is not a number at step {step}\nhint: an adapter or the base holds NaN or infinite values, or a strength is too large for the type that is computed in; try `--dtype f32`"
+        "the latents of row {row} are no numbers at step {step}\nhint: an adapter or the base holds NaN or infinite values, or a strength is too large for the type that is computed in; try `--dtype f32`"
     )]
     NotFinite {
         /// The row of the batch.

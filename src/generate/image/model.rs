@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::{ImageError, Job};
 use crate::adapter::{Adapter, Component};
 use crate::generate::conditioning::{Chunks, PromptPlan};
-use crate::model::diffusion::sampler::{Prediction, Sampler, SamplerConfig};
-use crate::model::diffusion::{Attached, Diffusion, Family, Placement, Vae};
+use crate::model::diffusion::sampler::{Algorithm, Prediction, Sampler, SamplerConfig};
+use crate::model::diffusion::{Attached, Diffusion, Family, Placement, TextEncoder, Vae};
 use crate::model::{Base, Shape};
 use crate::text::ClipTokenizer;
 
@@ -57,7 +57,7 @@ impl ImageModel {
         let sample = self.base.configs.get(&Component::Unet).map(|c| &c["sample_size"]);
         let sample = sample.and_then(Value::as_u64).and_then(|side| usize::try_from(side).ok());
         if let Some(sample) = sample {
-            return (sample * self.diffusion.vae.factor()).clamp(64, 8192);
+            return sample.saturating_mul(self.diffusion.vae.factor()).clamp(64, 8192);
         }
         match self.diffusion.family {
             Family::Sd1 => 512,
@@ -72,12 +72,36 @@ impl ImageModel {
         }
     }
 
+    /// The texts of a job's prompt and negative prompt. The WebUI's schedules, which a single file has,
+    /// count calls of the denoiser: second-order samplers make two a step.
+    pub(super) fn plans(&self, job: &Job<'_>) -> Result<(PromptPlan, PromptPlan), ImageError> {
+        let twice = matches!(job.sampler.algorithm, Algorithm::Heun | Algorithm::DpmPpSde);
+        let steps = if self.counts_calls() && twice { 2 * job.steps } else { job.steps };
+        let negative = PromptPlan::negative(job.negative.unwrap_or_default(), steps)?;
+        Ok((PromptPlan::new(job.prompt, steps)?, negative))
+    }
+
+    /// Whether schedules count calls of the denoiser, not steps.
+    pub(super) fn counts_calls(&self) -> bool {
+        self.diffusion.scheduler.is_none()
+    }
+
+    /// Whether a negative prompt is told as zeros: one that was not given, and in a single file one
+    /// without text.
+    pub(super) fn negative_is_zeros(&self, negative: Option<&str>) -> bool {
+        let single = self.diffusion.scheduler.is_none();
+        self.zeros_for_empty && negative.is_none_or(|text| single && text.is_empty())
+    }
+
     /// Whether a job can be drawn: its size, its sampler and its texts.
     pub fn check(&self, job: &Job<'_>) -> Result<(), ImageError> {
         self.shape(job)?;
         Sampler::new(&self.sampler, job.sampler, job.steps)?;
-        let prompt = PromptPlan::new(job.prompt, job.steps)?;
-        let negative = PromptPlan::negative(job.negative, job.steps)?;
+        let depth = self.diffusion.text.iter().map(TextEncoder::depth).min().unwrap_or(0);
+        if self.diffusion.skip(job.clip_skip).layers > depth {
+            return Err(ImageError::ClipSkip { skip: job.clip_skip, depth });
+        }
+        let (prompt, negative) = self.plans(job)?;
         for text in prompt.texts().iter().chain(negative.texts()) {
             for (tokenizer, encoder) in self.tokenizers.iter().zip(&self.diffusion.text) {
                 let chunks = Chunks::new(tokenizer, &text.fragments)?;

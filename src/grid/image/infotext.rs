@@ -92,5 +92,5 @@ pub fn infotext(
         version: Some(concat!("lora-eval ", env!("CARGO_PKG_VERSION")).to_owned()),
         ..Settings::default()
     };
-    settings.infotext(&prompt, job.negative).to_string()
+    settings.infotext(&prompt, job.negative.unwrap_or_default()).to_string()
 }

@@ -28,7 +28,9 @@ pub struct ImageBackend<'a> {
     suite: &'a Suite,
     adapters: &'a [Axis],
     name: ModelName,
-    /// Most cells of a batch.
+    /// Most rows of a batch of the denoiser, where that was limited.
+    rows: Option<usize>,
+    /// Most cells of a batch, once more did not fit.
     cells: Option<usize>,
     learned: Option<&'a Learned>,
     scored: bool,
@@ -43,7 +45,7 @@ struct Prepared {
 
 impl<'a> ImageBackend<'a> {
     /// A backend for the units of a suite. `rows` bounds a batch of the denoiser, in which each cell
-    /// takes a row with its prompt and one without.
+    /// takes a row for each part of its prompt and one without.
     pub fn new(
         model: &'a ImageModel,
         suite: &'a Suite,
@@ -51,9 +53,9 @@ impl<'a> ImageBackend<'a> {
         name: ModelName,
         rows: Option<usize>,
     ) -> Self {
-        let cells = rows.map(|rows| (rows / 2).max(1));
+        let cells = None;
         let progress = &|_, _| {};
-        Self { model, suite, adapters, name, cells, learned: None, scored: true, progress }
+        Self { model, suite, adapters, name, rows, cells, learned: None, scored: true, progress }
     }
 
     /// The same with scores of these models too.
@@ -77,23 +79,30 @@ impl<'a> ImageBackend<'a> {
     /// Reads every prompt of a plan, so that one that cannot be drawn is found before hours of work.
     pub fn check(&self, plan: &Plan) -> Result<Vec<String>, GridError> {
         let mut notes = Vec::new();
-        let mut last = None;
+        let mut last: Option<&Unit> = None;
         for unit in &plan.units {
+            let before = last.replace(unit).filter(|last| last.prompt == unit.prompt);
+            if before.is_some_and(|last| last.settings == unit.settings) {
+                continue; // another seed
+            }
             let prepared = self.prepare(unit)?;
             let job = prepared.job(unit);
             self.model.check(&job).map_err(|e| self.about(unit, &e.into()))?;
-            if last == Some(unit.prompt) {
+            if before.is_some() {
                 continue;
             }
-            last = Some(unit.prompt);
             self.references(unit)?;
             let id = printable(&self.suite.prompts[unit.prompt].id);
             let clip = self.learned.and_then(|learned| learned.clip.as_ref());
             if let Some(note) = clip.map(|clip| clip.text_note(&words(&prepared.prompt))) {
                 notes.extend(note?.map(|note| format!("prompt `{id}`: {note}")));
             }
-            for warning in &prepared.prompt.warnings {
-                notes.push(format!("prompt `{id}`: {}", warning.message));
+            // of the prompt as it was written: that of the unit has no tags any more
+            if let Input::Prompt(text) = &self.suite.prompts[unit.prompt].input
+                && let Ok(written) = Prompt::parse(text)
+            {
+                let warnings = written.warnings.iter();
+                notes.extend(warnings.map(|w| format!("prompt `{id}`: {}", w.message)));
             }
         }
         Ok(notes)
@@ -139,8 +148,11 @@ impl<'a> ImageBackend<'a> {
         job: &Job<'_>,
         rows: &[RowStrengths],
     ) -> Result<(Vec<Drawn>, Option<usize>), PromptProblem> {
+        let parts = job.prompt.parts.len().max(1);
+        let groups = parts + usize::from(job.guidance > 1.0 || parts > 1);
+        let bound = self.rows.map_or(rows.len(), |most| most / groups);
         loop {
-            let limit = self.cells.unwrap_or(rows.len()).clamp(1, rows.len().max(1));
+            let limit = self.cells.unwrap_or(bound).min(bound).clamp(1, rows.len().max(1));
             match self.parts(job, rows, limit) {
                 Err(ImageError::Device(error)) if out_of_memory(&error) && limit > 1 => {
                     let fewer = limit.div_ceil(2);
@@ -202,7 +214,7 @@ impl Prepared {
         let settings = &self.settings;
         Job {
             prompt: &self.prompt,
-            negative: &settings.negative,
+            negative: settings.negative.as_deref(),
             width: settings.width,
             height: settings.height,
             steps: settings.steps,

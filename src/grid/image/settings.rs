@@ -22,8 +22,8 @@ pub(super) struct ImageSettings {
     pub width: usize,
     /// Pixels.
     pub height: usize,
-    /// The negative prompt.
-    pub negative: String,
+    /// The negative prompt, if one is given.
+    pub negative: Option<String>,
     /// Layers from the last.
     pub clip_skip: usize,
     /// Whose random numbers.
@@ -60,7 +60,7 @@ pub(super) fn image_settings(
         sampler,
         width: given.width.map_or(side, count),
         height: given.height.map_or(side, count),
-        negative: given.negative.clone().unwrap_or_default(),
+        negative: given.negative.clone(),
         clip_skip: given.clip_skip.map_or(default_skip(model), count),
         source,
     })

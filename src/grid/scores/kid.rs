@@ -72,7 +72,13 @@ pub(super) fn row(
 
 impl Metric {
     /// A distance of sets with its rows.
-    pub(super) fn of_sets(&self, rows: Vec<ScoreRow>, model: &str) -> MetricScores {
+    pub(super) fn of_sets(
+        &self,
+        rows: Vec<ScoreRow>,
+        (model, judges): (&str, &BTreeMap<String, String>),
+    ) -> MetricScores {
+        let digest: String =
+            judges.get(model).map_or("", String::as_str).chars().take(10).collect();
         let version = env!("CARGO_PKG_VERSION");
         MetricScores {
             metric: self.name.to_owned(),
@@ -81,7 +87,7 @@ impl Metric {
             unit: self.unit.to_owned(),
             better: self.better,
             signature: format!(
-                "features:{model}|kernel:cubic|estimate:unbiased|ci:bootstrap95|version:lora-eval-{version}"
+                "features:{model}:{digest}|kernel:cubic|estimate:unbiased|ci:bootstrap95|version:lora-eval-{version}"
             ),
             rows,
         }

@@ -123,7 +123,7 @@ pub fn scores(record: &RunRecord, cells: &[Cell]) -> Result<Scores, GridError> {
             }
         }
         if !rows.is_empty() {
-            metrics.push(metric.scores(rows, &references));
+            metrics.push(metric.scores(rows, &references, &record.judges));
         }
     }
     Ok(Scores { format: FORMAT, planned, present, metrics, notes })
@@ -168,6 +168,7 @@ impl Metric {
         &self,
         rows: Vec<ScoreRow>,
         references: &BTreeMap<String, Vec<String>>,
+        judges: &BTreeMap<String, String>,
     ) -> MetricScores {
         let counts: BTreeSet<usize> =
             references.values().map(Vec::len).filter(|count| *count > 0).collect();
@@ -181,9 +182,16 @@ impl Metric {
             From::Bleu(Against::References) => many(Bleu::default().signature(count), count),
             From::Bleu(Against::Base) => Against::Base.bleu().signature(1),
             From::Chrf => many(Chrf::default().signature(count), count),
-            From::Mean => format!("mean|version:lora-eval-{version}"),
+            From::Mean => {
+                let judge =
+                    self.name.split('-').next().and_then(|judge| judges.get_key_value(judge));
+                let judge = judge.map_or(String::new(), |(judge, digest)| {
+                    format!("{judge}:{}|", digest.chars().take(10).collect::<String>())
+                });
+                format!("mean|{judge}version:lora-eval-{version}")
+            }
             From::Decibels => format!("range:255|of the mean error|version:lora-eval-{version}"),
-            From::Kid(model) => return self.of_sets(rows, model),
+            From::Kid(model) => return self.of_sets(rows, (model, judges)),
             From::Tokens | From::Perplexity => {
                 format!("teacher-forced|f32 logits|f64 sums|version:lora-eval-{version}")
             }

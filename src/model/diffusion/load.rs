@@ -127,8 +127,9 @@ impl Diffusion {
         Ok(())
     }
 
-    /// Which output of the text encoders a clip skip (1: the last layer) asks for, as the WebUI reads
-    /// it. SDXL uses the layer before the last one without the final norm, and skips 1 and 2 are that.
+    /// Which output of the text encoders a clip skip (1: the last layer) asks for. SDXL uses the layer
+    /// before the last one without the final norm, and skips 1 and 2 are that. The WebUI knows other
+    /// skips for 1.x only.
     pub fn skip(&self, clip_skip: usize) -> Skip {
         let layers = clip_skip.max(1) - 1;
         match self.family {
@@ -181,7 +182,8 @@ fn is_second(base: &Base, text: &Parts<'_>) -> Result<bool, DiffusionError> {
 }
 
 fn says_velocity(base: &Base) -> bool {
-    base.files.iter().any(|file| file.file.names().any(|name| name == "v_pred"))
+    let own = base.files.iter().filter(|file| file.component != Some(Component::Vae));
+    own.into_iter().any(|file| file.file.names().any(|name| name == "v_pred"))
 }
 
 fn scheduler(base: &Base) -> Result<Option<Value>, DiffusionError> {

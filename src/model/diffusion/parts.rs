@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 
@@ -145,8 +145,23 @@ impl<'a> Parts<'a> {
 
     /// The component's configuration, where the base is a folder.
     pub fn config(&self) -> Option<(PathBuf, &'a serde_json::Value)> {
-        let path = self.base.path.join(self.component.name()).join("config.json");
-        Some((path, self.base.configs.get(&self.component)?))
+        let own = || self.base.path.join(self.component.name());
+        let folder = self.file().and_then(Path::parent).map_or_else(own, Path::to_owned);
+        Some((folder.join("config.json"), self.base.configs.get(&self.component)?))
+    }
+
+    /// The first file of this component alone: an autoencoder may lie elsewhere.
+    fn file(&self) -> Option<&'a Path> {
+        let of = |file: &&crate::model::BaseFile| file.component == Some(self.component);
+        self.base.files.iter().find(of).map(|file| file.file.path())
+    }
+
+    /// What errors name.
+    fn path(&self) -> PathBuf {
+        match self.file() {
+            Some(file) if self.component == Component::Vae => file.to_owned(),
+            _ => self.base.path.clone(),
+        }
     }
 
     /// Whether there is a layer of that name.
@@ -174,7 +189,7 @@ impl<'a> Parts<'a> {
         match left {
             None => Ok(()),
             Some(target) => Err(DiffusionError::Unknown {
-                path: self.base.path.clone(),
+                path: self.path(),
                 part: self.component.name(),
                 name: crate::base::terminal::printable(&target.id.path).to_string(),
             }),
@@ -187,7 +202,7 @@ impl<'a> Parts<'a> {
 
     fn missing(&self, name: &str) -> DiffusionError {
         DiffusionError::MissingTensor {
-            path: self.base.path.clone(),
+            path: self.path(),
             part: self.component.name(),
             name: name.to_owned(),
         }
@@ -196,7 +211,7 @@ impl<'a> Parts<'a> {
     /// An error about the shape of a layer's weight.
     pub fn misshapen(&self, name: &str, found: &[usize], expected: String) -> DiffusionError {
         DiffusionError::Shape {
-            path: self.base.path.clone(),
+            path: self.path(),
             part: self.component.name(),
             name: name.to_owned(),
             found: found.to_vec(),
@@ -205,7 +220,7 @@ impl<'a> Parts<'a> {
     }
 
     fn at(&self, source: TensorError) -> DiffusionError {
-        DiffusionError::At { path: self.base.path.clone(), source }
+        DiffusionError::At { path: self.path(), source }
     }
 
     /// The weight of a layer, and its bias.

@@ -10,6 +10,8 @@ use crate::base::terminal::printable;
 pub struct UnetConfig {
     /// Heads of each level, or width of a head.
     heads: Heads,
+    /// Whether attention needs more than 16 bits (2.x).
+    pub upcast: bool,
     /// Groups of the group norms.
     pub groups: usize,
     /// ε of the group norms.
@@ -60,9 +62,10 @@ impl UnetConfig {
     pub fn of(parts: &Parts<'_>) -> Result<Self, DiffusionError> {
         let Some((_, config)) = parts.config() else {
             let projection = parts.shape("mid_block.attentions.0.proj_in")?;
-            let heads =
-                if projection.len() == 4 { Heads::Count(vec![8]) } else { Heads::Width(64) };
-            return Ok(Self { heads, ..Self::default() });
+            let first = projection.len() == 4;
+            let heads = if first { Heads::Count(vec![8]) } else { Heads::Width(64) };
+            let upcast = !first && !parts.has("add_embedding.linear_1");
+            return Ok(Self { heads, upcast, ..Self::default() });
         };
         for (key, plain) in PLAIN {
             let found = config[key].to_string();
@@ -92,6 +95,7 @@ impl UnetConfig {
         let freq_shift = number("freq_shift", 0.0)? as f32;
         Ok(Self {
             heads,
+            upcast: config["upcast_attention"].as_bool().unwrap_or(false),
             groups,
             epsilon: number("norm_eps", 1e-5)?,
             cos_first: config["flip_sin_to_cos"].as_bool().unwrap_or(true),
@@ -124,6 +128,7 @@ impl Default for UnetConfig {
     fn default() -> Self {
         Self {
             heads: Heads::Count(vec![8]),
+            upcast: false,
             groups: 32,
             epsilon: 1e-5,
             cos_first: true,

@@ -1,6 +1,6 @@
 //! Attention of the UNet: over the picture itself and over the text.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use super::{Context, DiffusionError, Parts, Pass, UnetConfig};
 use crate::nn::attention::Attention;
@@ -41,6 +41,8 @@ struct CrossAttention {
     v: Linear,
     out: Linear,
     heads: usize,
+    /// Whether scores are made in f32 whatever the type of the rest.
+    upcast: bool,
 }
 
 /// ε of the layer norms in attention blocks.
@@ -77,7 +79,7 @@ impl Transformer {
         let mut blocks = Vec::new();
         while parts.has(&format!("{at}.transformer_blocks.{}.attn1.to_q", blocks.len())) {
             let at = format!("{at}.transformer_blocks.{}", blocks.len());
-            blocks.push(TransformerBlock::load(parts, &at, width, heads)?);
+            blocks.push(TransformerBlock::load(parts, &at, width, (heads, config.upcast))?);
         }
         let (proj_out, _) = projection("proj_out", width)?;
         Ok(Self { norm, proj_in, blocks, proj_out })
@@ -121,7 +123,7 @@ impl TransformerBlock {
         parts: &Parts<'_>,
         at: &str,
         width: usize,
-        heads: usize,
+        heads: (usize, bool),
     ) -> std::result::Result<Self, DiffusionError> {
         let norm = |index: usize| parts.layer_norm(&format!("{at}.norm{index}"), width, LAYER_NORM);
         let gate = parts.linear(&format!("{at}.ff.net.0.proj"), width)?;
@@ -158,7 +160,7 @@ impl CrossAttention {
         parts: &Parts<'_>,
         at: &str,
         width: usize,
-        heads: usize,
+        (heads, upcast): (usize, bool),
     ) -> std::result::Result<Self, DiffusionError> {
         let of = |name: &str| format!("{at}.{name}");
         let reads = parts.shape(&of("to_k"))?.get(1).copied().unwrap_or(0);
@@ -168,6 +170,7 @@ impl CrossAttention {
             v: parts.linear(&of("to_v"), reads)?,
             out: parts.linear(&of("to_out.0"), width)?,
             heads,
+            upcast,
         };
         for (name, layer) in
             [("to_q", &attention.q), ("to_k", &attention.k), ("to_v", &attention.v)]
@@ -190,7 +193,9 @@ impl CrossAttention {
     ) -> Result<Tensor> {
         let q = self.q.forward(x, strengths)?;
         let (rows, _, width) = q.dims3()?;
+        let dtype = q.dtype();
         let split = |x: Tensor| -> Result<Tensor> {
+            let x = if self.upcast { x.to_dtype(DType::F32)? } else { x };
             x.reshape((rows, x.dim(1)?, self.heads, width / self.heads))?.transpose(1, 2)
         };
         let k = split(self.k.forward(context, strengths)?)?;
@@ -198,6 +203,7 @@ impl CrossAttention {
         #[expect(clippy::cast_precision_loss, reason = "a head's width is small")]
         let scale = ((width / self.heads) as f32).sqrt().recip();
         let attention = Attention::over_all(scale, starts.to_vec());
-        self.out.forward(&attention.forward_joined(&split(q)?, &k, &v)?, strengths)
+        let y = attention.forward_joined(&split(q)?, &k, &v)?.to_dtype(dtype)?;
+        self.out.forward(&y, strengths)
     }
 }

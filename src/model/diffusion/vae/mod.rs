@@ -47,12 +47,16 @@ impl Vae {
     pub fn load(parts: &Parts<'_>, scale: f64) -> std::result::Result<Self, DiffusionError> {
         let config = parts.config().map(|(_, config)| config);
         let number = |key: &str| config.and_then(|config| config[key].as_f64());
-        if number("shift_factor").is_some_and(|shift| shift != 0.0) {
-            let (path, config) = parts.config().unwrap_or_default();
+        let shifts = |key: &str| {
+            config.is_some_and(|config| !config[key].is_null() && config[key].as_f64() != Some(0.0))
+        };
+        let key =
+            ["shift_factor", "latents_mean", "latents_std"].into_iter().find(|key| shifts(key));
+        if let Some((key, (path, config))) = key.zip(parts.config()) {
             return Err(DiffusionError::Config {
                 path,
-                key: "shift_factor".to_owned(),
-                found: format!("`{}`", config["shift_factor"]),
+                key: key.to_owned(),
+                found: format!("`{}`", config[key]),
                 expected: "none, as in Stable Diffusion 1.x, 2.x and XL",
                 hint: "this autoencoder belongs to another architecture",
             });
@@ -77,6 +81,12 @@ impl Vae {
             channels,
             dtype: parts.placement().dtype,
         };
+        let pictures = vae.decoder.conv_out.outputs()?;
+        if pictures != 3 {
+            let expected = "3 outputs: red, green, blue".to_owned();
+            let found = parts.shape("decoder.conv_out")?;
+            return Err(parts.misshapen("decoder.conv_out", &found, expected));
+        }
         parts.finish()?;
         Ok(vae)
     }

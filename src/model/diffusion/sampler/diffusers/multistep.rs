@@ -46,6 +46,20 @@ fn unclipped(keys: &Keys, settings: &Settings) -> Result<usize, SamplerError> {
     }
 }
 
+/// Refuses steps that do not change the level: a multistep solver divides by the change.
+fn all_differ(sampler: &'static str, sigmas: &[f32], steps: usize) -> Result<(), SamplerError> {
+    let levels = &sigmas[..steps.min(sigmas.len())];
+    if levels.windows(2).all(|pair| pair[0] != pair[1]) {
+        return Ok(());
+    }
+    Err(SamplerError::Combination {
+        sampler,
+        with: format!("{steps} steps"),
+        problem: "two of them would have the same noise level",
+        hint: "take fewer steps",
+    })
+}
+
 fn solver_calls(times: &[f64], sigmas: &[f32]) -> Vec<Call> {
     let calls = times.iter().zip(sigmas).enumerate();
     calls.map(|(step, (time, sigma))| Call::preserving(*time, *sigma, step)).collect()
@@ -62,6 +76,7 @@ pub(super) fn dpm(
     let cut = if rounds { f64::round_ties_even } else { f64::trunc };
     let (times, sigmas) = solver_levels(settings, (unclipped(keys, settings)?, steps), cut);
     let sigmas = with_last(sigmas, last_level(settings));
+    all_differ(algorithm.name(), &sigmas, steps)?;
     let lower_order_final = keys.flag("lower_order_final", true)? && times.len() < 15;
     let types = [
         ("midpoint", Midpoint::Midpoint),
@@ -100,6 +115,7 @@ pub(super) fn unipc(keys: &Keys, settings: &Settings, steps: usize) -> Result<Pl
         (_, Some(last)) => *last,
     };
     let sigmas = with_last(sigmas, last);
+    all_differ(Algorithm::UniPc.name(), &sigmas, steps)?;
     let types = [
         ("bh2", Variant::Bh2),
         ("bh1", Variant::Bh1),

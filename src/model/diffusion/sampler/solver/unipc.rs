@@ -109,6 +109,9 @@ impl UniPc {
         }
         let (keep, weight) = (to.sigma / at.sigma, to.alpha * h_phi_1);
         update(x, latest, |x, latest| keep * x - weight * latest);
+        if ahead.is_none() && order == 1 {
+            return; // nothing to add, and with a last level of 0 Bh1's weight is infinite
+        }
         let weight = to.alpha * b_h;
         update(x, &residual, |x, residual| x - weight * residual);
     }
