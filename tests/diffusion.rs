@@ -37,7 +37,7 @@ impl Expected {
     }
 
     fn tensor(&self, name: &str) -> Tensor {
-        let tensor = self.0.get(name).unwrap_or_else(|| panic!("no `{name}`"));
+        let tensor = self.0.get(name).unwrap();
         Tensor::from_vec(tensor.to_f32(name).unwrap(), tensor.shape(), &Device::Cpu).unwrap()
     }
 

@@ -33,10 +33,10 @@ use super::{Usage, adapters, output, progress};
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Judges of pictures")]
 pub struct JudgeArgs {
-    /// Judge by CLIP: a transformers folder of a CLIPModel, or hf:OWNER/NAME
+    /// Judge by CLIP: a transformers folder of a `CLIPModel`, or hf:OWNER/NAME
     #[arg(long, value_name = "CLIP")]
     clip: Option<String>,
-    /// Judge by DINOv2: a transformers folder of a Dinov2Model, or hf:OWNER/NAME
+    /// Judge by DINOv2: a transformers folder of a `Dinov2Model`, or hf:OWNER/NAME
     #[arg(long, value_name = "DINO")]
     dino: Option<String>,
     /// Judge by LPIPS: the state of lpips' LPIPS(net='alex'), 'vgg' or 'squeeze' as .safetensors

@@ -57,6 +57,7 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one")]
 enum Verb {
     Grid(grid::Args),
     Report(report::Args),

@@ -35,7 +35,7 @@ pub(super) fn replace(base: &mut Base, path: &Path) -> Result<(), BaseError> {
         // a relative one would be looked for in the base's folder
         let path = std::path::absolute(path).map_err(|e| TensorError::io(path, e))?;
         let inner = path.join(Component::Vae.name());
-        let folder = if inner.is_dir() { inner } else { path.to_owned() };
+        let folder = if inner.is_dir() { inner } else { path };
         source::open_model(base, &folder, Some(Component::Vae))?;
     } else {
         source::open_weights(base, path, Component::Vae)?;

@@ -1,6 +1,7 @@
 //! What a cell is, and how it is made again alone.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
@@ -265,7 +266,7 @@ fn wild_prompts_are_drawn_and_wrong_ones_are_refused_at_their_place() {
     let prompts = list("prompts");
     assert_eq!(prompts.len(), 20);
     for (number, prompt) in prompts.iter().enumerate() {
-        suite.push_str(&format!("  - {{id: p{number}, prompt: {}}}\n", json!(prompt)));
+        let _ = writeln!(suite, "  - {{id: p{number}, prompt: {}}}", json!(prompt));
         for tag in Prompt::parse(prompt).unwrap().adapters {
             let file = place.path(&format!("loras/{}.safetensors", tag.name));
             fs::copy(diffusion("sd1-lora.safetensors"), file).unwrap();

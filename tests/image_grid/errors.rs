@@ -1,5 +1,6 @@
 //! Wrong input ends with what is wrong and what to do, and writes nothing. Messages are snapshots.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -115,7 +116,7 @@ fn messages(rows: Vec<(&str, Row)>) -> String {
         if after != before {
             wrong("something was written");
         }
-        messages.push_str(&format!("{name}\n{said}\n"));
+        let _ = writeln!(messages, "{name}\n{said}");
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
     messages
@@ -189,6 +190,7 @@ fn configurations_that_are_not_built_are_refused() {
         ("num_hidden_layers", text("num_hidden_layers", json!(9))),
         ("groups of the vae", vae("norm_num_groups", json!(5))),
         ("shift_factor", vae("shift_factor", json!(0.1))),
+        ("latents_mean", vae("latents_mean", json!([1, 2, 3, 4]))),
     ]));
 }
 

@@ -1,5 +1,6 @@
 //! `generate --like`: settings that a picture carries, this program's and the WebUI's.
 
+use std::fmt::Write as _;
 use std::fs;
 
 use lora_eval::model::diffusion::sampler::Algorithm;
@@ -198,7 +199,7 @@ fn pictures_that_say_nothing_or_nonsense_are_refused() {
         assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{name}: {said}");
         assert!(said.len() < 4096, "{name}: {} bytes", said.len());
         assert!(!place.path("out.png").exists(), "{name}");
-        messages.push_str(&format!("{name}\n{said}\n"));
+        let _ = writeln!(messages, "{name}\n{said}");
     }
     insta::assert_snapshot!(messages);
 }

@@ -172,8 +172,11 @@ pub fn cells(run: &Path) -> BTreeMap<String, Made> {
     made.collect()
 }
 
+/// Records and pictures by the cells' ids.
+type Contents = BTreeMap<String, (Value, Vec<u8>)>;
+
 /// All of a run that is the same whenever it is made: records, pictures, scores.
-pub fn made(run: &Path) -> (BTreeMap<String, (Value, Vec<u8>)>, Vec<u8>) {
+pub fn made(run: &Path) -> (Contents, Vec<u8>) {
     let cells = cells(run).into_iter();
     let cells = cells.map(|(id, made)| (id, (made.record, fs::read(made.png).unwrap())));
     (cells.collect(), fs::read(run.join("scores.json")).unwrap())

@@ -57,6 +57,7 @@ enum Layer {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a network has a few dozen steps")]
 enum Step {
     Conv(Conv2d),
     /// The one that narrows, then those of 1×1 and 3×3.
