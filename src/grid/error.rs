@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use crate::base::terminal::printable;
 use crate::generate::GenerateError;
 use crate::generate::image::ImageError;
 use crate::metric::MetricError;
@@ -7,7 +8,7 @@ use crate::model::decoder::DecoderError;
 use crate::model::diffusion::sampler::SamplerError;
 use crate::prompt::PromptError;
 use crate::run::RunError;
-use crate::suite::{SettingError, SuiteError};
+use crate::suite::{SettingError, Suite, SuiteError};
 use crate::text::{ChatError, TextError};
 
 /// Why a grid could not be planned or made. Cells that were finished before stay.
@@ -62,6 +63,19 @@ pub enum GridError {
         /// What is wrong, with a hint.
         problem: String,
     },
+}
+
+impl GridError {
+    /// What is wrong with the prompt of this index.
+    pub(super) fn about(suite: &Suite, index: usize, problem: &PromptProblem) -> Self {
+        let prompt = &suite.prompts[index];
+        Self::Prompt {
+            path: suite.path.clone(),
+            line: prompt.line,
+            id: printable(&prompt.id).to_string(),
+            problem: problem.to_string(),
+        }
+    }
 }
 
 /// What can be wrong with one prompt.

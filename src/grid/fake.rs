@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder as _, Rgb, RgbImage};
+use image::{Rgb, RgbImage};
 
+use super::image::PictureJudge;
 use super::judge::{Judge, Judged};
 use super::prepare::refuse_image_settings;
 use super::{Backend, GridError, Made, PlannedCell, Unit};
 use crate::base::digest::sha256;
-use crate::run::{RunError, RunKind};
-use crate::suite::Suite;
+use crate::generate::image::ImageError;
+use crate::picture::{self, Picture};
+use crate::prompt::Prompt;
+use crate::run::RunKind;
+use crate::suite::{Input, Suite};
 
 /// Makes texts or pictures from the hashes of cells, the same every time, so that planning, running,
 /// resuming, scoring and reporting can be tried without weights. It says nothing about any model.
@@ -44,21 +47,27 @@ impl FakeBackend<'_> {
     }
 
     fn pictures(&self, unit: &Unit) -> Result<Vec<Made>, GridError> {
-        let mut all = Vec::new();
+        let mut pictures = Vec::new();
         for cell in &unit.cells {
             std::thread::sleep(self.pause);
-            let picture = draw(unit, cell);
-            let mut png = Vec::new();
-            PngEncoder::new(&mut png)
-                .write_image(&picture, picture.width(), picture.height(), ExtendedColorType::Rgb8)
-                .map_err(|error| RunError::Invalid {
-                    what: format!("the picture of cell `{}`", cell.id),
-                    problem: error.to_string(),
-                    hint: "this is a fault of the program; please report it",
-                })?;
-            all.push(Made { picture: Some(png), ..Made::default() });
+            let drawn = draw(unit, cell);
+            let (width, height) = drawn.dimensions();
+            pictures.push(Picture { width, height, rgb: drawn.into_raw() });
         }
-        Ok(all)
+        let judge = PictureJudge { learned: None, references: Vec::new() };
+        let text = match &unit.input {
+            Input::Prompt(text) => Prompt::parse(text),
+            Input::Messages(_) => Prompt::parse(""),
+        };
+        let prompt =
+            text.map_err(|error| GridError::about(self.suite, unit.prompt, &error.into()))?;
+        let judged = judge.score(&prompt, &pictures.iter().collect::<Vec<_>>())?;
+        let made = pictures.iter().zip(judged).map(|(picture, (scores, _))| {
+            let png = picture::encode_png(picture, &[]).map_err(ImageError::from);
+            let png = png.map_err(|e| GridError::about(self.suite, unit.prompt, &e.into()))?;
+            Ok(Made { picture: Some(png), scores, ..Made::default() })
+        });
+        made.collect()
     }
 }
 

@@ -94,12 +94,7 @@ impl Plan {
         let points = points(&suite.axes);
         let mut units = Vec::new();
         for (index, prompt) in suite.prompts.iter().enumerate() {
-            let failed = |problem: PromptProblem| GridError::Prompt {
-                path: suite.path.clone(),
-                line: prompt.line,
-                id: printable(&prompt.id).to_string(),
-                problem: problem.to_string(),
-            };
+            let failed = |problem: PromptProblem| GridError::about(suite, index, &problem);
             let references = references(request, prompt);
             let (input, named) = read(request, &prompt.input).map_err(failed)?;
             for point in &points {

@@ -153,13 +153,7 @@ impl<'a> TextBackend<'a> {
     }
 
     fn about(&self, unit: &Unit, problem: &PromptProblem) -> GridError {
-        let prompt = &self.suite.prompts[unit.prompt];
-        GridError::Prompt {
-            path: self.suite.path.clone(),
-            line: prompt.line,
-            id: printable(&prompt.id).to_string(),
-            problem: problem.to_string(),
-        }
+        GridError::about(self.suite, unit.prompt, problem)
     }
 
     /// Texts and forced scores of some rows; the first is the base's.

@@ -23,13 +23,13 @@ pub struct Learned {
 }
 
 /// Scores the pictures of one unit, the base's first.
-pub(super) struct Judge<'a> {
+pub(in crate::grid) struct Judge<'a> {
     pub learned: Option<&'a Learned>,
     pub references: Vec<Picture>,
 }
 
 /// Scores by metric, and features by model.
-pub(super) type Judged = (BTreeMap<String, f64>, BTreeMap<String, String>);
+pub(in crate::grid) type Judged = (BTreeMap<String, f64>, BTreeMap<String, String>);
 
 /// Shortest side that MS-SSIM's five scales have room in.
 const FIVE_SCALES: u32 = 176;

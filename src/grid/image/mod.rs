@@ -18,6 +18,7 @@ use crate::suite::{Input, Suite};
 
 pub use infotext::ModelName;
 use infotext::infotext;
+pub(super) use judge::Judge as PictureJudge;
 pub use judge::Learned;
 use judge::{Judge, words};
 use settings::{ImageSettings, image_settings};
@@ -133,13 +134,7 @@ impl<'a> ImageBackend<'a> {
     }
 
     fn about(&self, unit: &Unit, problem: &PromptProblem) -> GridError {
-        let prompt = &self.suite.prompts[unit.prompt];
-        GridError::Prompt {
-            path: self.suite.path.clone(),
-            line: prompt.line,
-            id: printable(&prompt.id).to_string(),
-            problem: problem.to_string(),
-        }
+        GridError::about(self.suite, unit.prompt, problem)
     }
 
     /// All rows, in as few batches as fit. Gives the cells of a batch where there were several.
