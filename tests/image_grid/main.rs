@@ -4,6 +4,7 @@
 //! - [`cells`]: what a cell is, and how it is made again alone
 //! - [`like`]: settings that a picture carries
 //! - [`bases`]: single files and folders, and an autoencoder that overflows
+//! - [`judges`]: models that score
 //! - [`errors`]: wrong input, with messages as snapshots
 //! - [`disk`]: places that cannot be written to
 
@@ -14,6 +15,7 @@ mod bases;
 mod cells;
 mod disk;
 mod errors;
+mod judges;
 mod like;
 mod program;
 mod runs;
