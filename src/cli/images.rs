@@ -274,7 +274,9 @@ impl Like {
 
     /// Says what the picture was made with that is not at hand here.
     fn compare(&self, images: &Images) {
-        let differs = |there: &Option<String>, here: &Option<String>| matches!((there, here), (Some(there), Some(here)) if there != here);
+        let differs = |there: &Option<String>, here: &Option<String>| {
+            there.is_some() && here.is_some() && there != here
+        };
         let hash = self.about.model_hash.as_ref().and_then(|_| images.name.hash());
         if differs(&self.about.model_hash, &hash) {
             output::warn(&format!(

@@ -194,6 +194,18 @@ fn configurations_that_are_not_built_are_refused() {
     ]));
 }
 
+/// A decoder of one channel, which is no picture of three.
+fn grey_autoencoder(folder: &Path) {
+    tensors::change(&folder.join(VAE), |all| {
+        for name in ["decoder.conv_out.weight", "decoder.conv_out.bias"] {
+            let tensor = named(all, name);
+            let rows = tensor.shape[0];
+            tensor.shape[0] = 1;
+            tensor.bytes.truncate(tensor.bytes.len() / rows);
+        }
+    });
+}
+
 /// The second text encoder of SDXL in the place of the own one.
 fn another_encoder(folder: &Path) {
     let other = fixture("diffusion/sdxl");
@@ -266,6 +278,7 @@ fn weights_that_do_not_fit_are_refused() {
             })
             .started(),
         ),
+        ("an autoencoder of grey pictures", Row::pipeline(grey_autoencoder)),
         (
             "NaN in the autoencoder",
             Row::pipeline(|folder| {

@@ -168,22 +168,20 @@ fn load_vae(base: &Base, family: Family, placement: &Placement) -> Result<Vae, D
     Vae::load(&Parts::new(base, Component::Vae, placement, &Adapters::default()), scale)
 }
 
-/// Whether a pipeline of one text encoder is a 2.x: by OpenCLIP's names in a file, by its activation
-/// in a folder.
+/// Whether a pipeline of one text encoder is a 2.x: by OpenCLIP's names in a file, in a folder by what
+/// its denoiser projects before attention, tokens and not pixels.
 fn is_second(base: &Base, text: &Parts<'_>) -> Result<bool, DiffusionError> {
     if base.shape == Shape::File {
         return Ok(text.is_open_clip());
     }
-    let projection = Parts::shape(
-        &Parts::new(base, Component::Unet, text.placement(), &Adapters::default()),
-        "mid_block.attentions.0.proj_in",
-    )?;
-    Ok(projection.len() == 2)
+    let none = Adapters::default();
+    let unet = Parts::new(base, Component::Unet, text.placement(), &none);
+    Ok(unet.shape("mid_block.attentions.0.proj_in")?.len() == 2)
 }
 
 fn says_velocity(base: &Base) -> bool {
-    let own = base.files.iter().filter(|file| file.component != Some(Component::Vae));
-    own.into_iter().any(|file| file.file.names().any(|name| name == "v_pred"))
+    let mut own = base.files.iter().filter(|file| file.component != Some(Component::Vae));
+    own.any(|file| file.file.names().any(|name| name == "v_pred"))
 }
 
 fn scheduler(base: &Base) -> Result<Option<Value>, DiffusionError> {

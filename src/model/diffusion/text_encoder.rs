@@ -244,6 +244,10 @@ impl Config {
             let activation =
                 if parts.is_open_clip() { Activation::Gelu } else { Activation::QuickGelu };
             let layers = layers - usize::from(without_last && layers > 1);
+            if !width.is_multiple_of((width / HEAD).max(1)) {
+                let expected = format!("a width that heads of {HEAD} can share");
+                return Err(parts.misshapen("embeddings.token_embedding", &[width], expected));
+            }
             return Ok(Self { heads: (width / HEAD).max(1), activation, epsilon: 1e-5, layers });
         };
         let heads = config["num_attention_heads"].as_u64().and_then(|n| usize::try_from(n).ok());

@@ -16,6 +16,9 @@ use super::{DiffusionError, Parts};
 use crate::nn::{Conv2d, ConvConfig, GroupNorm, Strengths};
 use block::{Level, Middle, Norms};
 
+/// Beyond this many, one latent would be more pixels than a picture may have.
+const MOST_DOUBLINGS: usize = 8;
+
 /// Encoder and decoder.
 #[derive(Debug)]
 pub struct Vae {
@@ -81,6 +84,11 @@ impl Vae {
             channels,
             dtype: parts.placement().dtype,
         };
+        let resampling = vae.decoder.levels.iter().filter(|level| level.resamples()).count();
+        if resampling > MOST_DOUBLINGS {
+            let expected = format!("at most {MOST_DOUBLINGS} upsamplers");
+            return Err(parts.misshapen("decoder.up_blocks", &[resampling], expected));
+        }
         let pictures = vae.decoder.conv_out.outputs()?;
         if pictures != 3 {
             let expected = "3 outputs: red, green, blue".to_owned();
