@@ -17,6 +17,7 @@
 
 pub mod adapter;
 pub mod base;
+pub mod config;
 pub mod extract;
 pub mod generate;
 pub mod grid;

@@ -9,12 +9,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Modules and their floors. Modules of equal number are siblings.
-const FLOORS: [(&str, u8); 21] = [
+const FLOORS: [(&str, u8); 27] = [
     ("base", 0),
     ("linalg", 0),
     ("tensors", 1), // the first floor's lower landing: files of tensors need `base`
     ("adapter", 2),
     ("prompt", 2),
+    ("config", 2),
+    ("events", 2),
     ("hub", 2),
     ("stats", 2),
     ("run", 2),
@@ -22,12 +24,16 @@ const FLOORS: [(&str, u8); 21] = [
     ("suite", 2),
     ("text", 2),
     ("nn", 3),
+    ("data", 3),
     ("model", 4),
     ("extract", 5),
     ("merge", 5),
     ("metric", 5),
     ("generate", 5),
     ("grid", 6),
+    ("train", 6),
+    ("advise", 6),
+    ("lint", 6),
     ("report", 6),
     ("cli", 7),
     ("main", 8),

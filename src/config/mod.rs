@@ -1,0 +1,5 @@
+//! Floor 2: a training's configuration.
+
+mod settings;
+
+pub use settings::*;
