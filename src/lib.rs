@@ -18,6 +18,7 @@
 pub mod adapter;
 pub mod base;
 pub mod config;
+pub mod data;
 pub mod extract;
 pub mod generate;
 pub mod grid;
@@ -35,3 +36,4 @@ pub mod stats;
 pub mod suite;
 pub mod tensors;
 pub mod text;
+pub mod train;

@@ -2,6 +2,10 @@
 
 mod cli;
 
+/// Counts what is allocated: trainings watch it.
+#[global_allocator]
+static ALLOCATOR: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

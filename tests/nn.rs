@@ -162,14 +162,14 @@ fn gradients_of_norms_gates_and_rotations() {
 }
 
 fn attentions() -> Vec<(&'static str, Attention)> {
-    let plain =
-        Attention { scale: 0.5, softcap: None, causal: true, window: None, starts: Vec::new() };
+    let plain = Attention { causal: true, ..Attention::over_all(0.5, Vec::new()) };
     vec![
         ("causal", plain.clone()),
         (
             "window, softcap, padding",
             Attention { softcap: Some(2.0), window: Some(2), starts: vec![0, 2], ..plain.clone() },
         ),
+        ("two texts", Attention { texts: vec![0, 3], ..plain.clone() }),
         ("full", Attention { causal: false, ..plain }),
     ]
 }
@@ -473,13 +473,15 @@ fn exact(attention: &Attention, [q, k, v]: [&Tensor; 3]) -> Vec<f64> {
 }
 
 /// Every mask, for two rows.
-fn masks() -> [(&'static str, Attention); 6] {
+fn masks() -> [(&'static str, Attention); 8] {
     let full = Attention::over_all(0.7, Vec::new());
     let causal = Attention { causal: true, ..full.clone() };
     let padded = Attention { starts: vec![0, 140], ..causal.clone() };
     let capped = Attention { softcap: Some(1.5), ..full.clone() };
     let window = Attention { window: Some(37), starts: vec![3, 60], ..causal.clone() };
     let all_padding = Attention { starts: vec![400, 0], ..full.clone() };
+    let texts = Attention { texts: vec![0, 5, 6, 200], ..causal.clone() };
+    let both_ways = Attention { texts: vec![0, 90], ..full.clone() };
     [
         ("full", full),
         ("causal", causal),
@@ -487,6 +489,8 @@ fn masks() -> [(&'static str, Attention); 6] {
         ("capped", capped),
         ("window", window),
         ("all padding", all_padding),
+        ("texts", texts),
+        ("texts, both ways", both_ways),
     ]
 }
 

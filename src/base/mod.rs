@@ -5,6 +5,7 @@
 //! - [`hint`]: the nearest known word, names listed shortly
 //! - [`philox`], [`random`]: random numbers that are functions of a counter
 //! - [`terminal`]: text from files made safe to print
+//! - [`yaml`]: YAML as a tree of values with their places
 
 pub mod atomic;
 pub mod clock;
@@ -13,3 +14,4 @@ pub mod hint;
 pub mod philox;
 pub mod random;
 pub mod terminal;
+pub mod yaml;

@@ -25,6 +25,7 @@ mod rank;
 mod report;
 mod resize;
 mod table;
+mod train;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,6 +69,7 @@ enum Verb {
     Extract(extract::Args),
     Resize(resize::Args),
     Combine(combine::Args),
+    Train(train::Args),
     Prompt(prompt::Args),
     Metric(metric::Args),
     #[command(hide = true)]
@@ -86,6 +88,11 @@ static RESUMABLE: AtomicBool = AtomicBool::new(false);
 fn stop_cleanly() {
     // A second handler is refused; the program installs one.
     let _ = ctrlc::set_handler(|| {
+        // a training saves first; who cannot wait asks twice
+        if train::TRAINING.load(Ordering::Relaxed) && !train::STOP.swap(true, Ordering::Relaxed) {
+            eprintln!("\ninterrupted; saving after this step (again to stop at once)");
+            return;
+        }
         lora_eval::base::atomic::remove_unfinished();
         if RESUMABLE.load(Ordering::Relaxed) {
             eprintln!(
@@ -114,6 +121,7 @@ pub fn run() -> ExitCode {
         Verb::Extract(args) => extract::run(&cli.global, &args),
         Verb::Resize(args) => resize::run(&cli.global, &args),
         Verb::Combine(args) => combine::run(&cli.global, &args),
+        Verb::Train(args) => train::run(&cli.global, &args),
         Verb::Prompt(args) => prompt::run(&cli.global, &args),
         Verb::Metric(args) => metric::run(&cli.global, &args),
         Verb::Generate(args) => generate::run(&cli.global, &args),

@@ -53,6 +53,13 @@ pub fn error(error: &anyhow::Error) {
     let _ = writeln!(io::stderr(), "error: {}", lines.join("\n"));
 }
 
+/// What a user should know and need not act on.
+pub fn note(message: &str) {
+    if tracing::enabled!(tracing::Level::WARN) {
+        eprintln!("note: {message}");
+    }
+}
+
 /// Warns unless `-q` was given.
 pub fn warn(message: &str) {
     tracing::warn!("{}", clean(message));

@@ -32,3 +32,8 @@ fn bar(global: &Global, total: u64, template: &str) -> ProgressBar {
 pub fn steps(global: &Global) -> ProgressBar {
     bar(global, 0, "{bar:30} step {pos}/{len}  {eta} left")
 }
+
+/// A bar that counts optimizer steps.
+pub fn training(global: &Global) -> ProgressBar {
+    bar(global, 0, "{bar:30} step {pos}/{len}  {per_sec}, {eta} left  {msg}")
+}

@@ -54,6 +54,16 @@ macro_rules! choice {
 }
 
 choice!(
+    /// What is trained.
+    Task {
+        /// A denoiser, from pictures with captions.
+        Image = "image",
+        /// A language model, from texts.
+        Text = "text",
+    }
+);
+
+choice!(
     /// Numbers of a file or of a computation.
     Precision {
         /// 32 bits.
@@ -117,6 +127,7 @@ pub enum Targets {
 }
 
 /// The adapter.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in every peer")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdapterSettings {
     /// Rank of the change.
@@ -179,6 +190,7 @@ pub struct DataSettings {
 }
 
 /// Pictures and captions.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in every peer")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageDataSettings {
     /// Width and height that pictures have the area of.
@@ -424,6 +436,6 @@ pub struct OutputSettings {
     pub keep_last: usize,
     /// Every so many steps a line in the log.
     pub log_every: usize,
-    /// Whether TensorBoard's files are written.
+    /// Whether `TensorBoard`'s files are written.
     pub tensorboard: bool,
 }

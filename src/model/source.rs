@@ -9,10 +9,10 @@ use serde_json::Value;
 use super::autoencoder;
 use super::error::BaseError;
 use super::gguf::GgufModel;
-use super::layout::{self, Table};
+use super::layout::{self, Slot, Table};
 use crate::adapter::Component;
 use crate::base::digest::{sha256, sha256_file};
-use crate::tensors::{Limits, TensorError, TensorFile};
+use crate::tensors::{Limits, Tensor, TensorError, TensorFile};
 
 /// How a base lies on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +111,13 @@ impl Base {
     pub fn with_autoencoder(mut self, path: &Path) -> Result<Self, BaseError> {
         autoencoder::replace(&mut self, path)?;
         Ok(self)
+    }
+
+    /// A tensor of its files, or some rows of one.
+    pub fn tensor(&self, slot: &Slot) -> Option<Tensor> {
+        let whole = self.files.get(slot.file)?.file.get(&slot.key)?;
+        let all = whole.shape().first().copied().unwrap_or(1);
+        Some(if slot.rows == (0..all) { whole } else { whole.rows(slot.rows.clone()) })
     }
 
     /// Whether it is a model of pictures, or a pipeline that lacks its denoiser.

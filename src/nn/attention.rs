@@ -21,12 +21,15 @@ pub struct Attention {
     pub window: Option<usize>,
     /// The first key of each row; those before it are padding. Empty: no padding.
     pub starts: Vec<usize>,
+    /// Where the texts that share a row begin, in order; a query sees keys of its own text only.
+    /// Empty: a row is one text.
+    pub texts: Vec<usize>,
 }
 
 impl Attention {
     /// Every query sees every key but those of padding.
     pub fn over_all(scale: f32, starts: Vec<usize>) -> Self {
-        Self { scale, softcap: None, causal: false, window: None, starts }
+        Self { scale, softcap: None, causal: false, window: None, starts, texts: Vec::new() }
     }
 
     /// The first key of a row that is no padding.
@@ -39,7 +42,15 @@ impl Attention {
     pub fn visible(&self, row: usize, t: usize, queries: usize, keys: usize) -> Range<usize> {
         let end = if self.causal { keys - queries + t + 1 } else { keys };
         let from = self.window.map_or(0, |window| end.saturating_sub(window));
-        self.start(row).max(from).min(end)..end
+        let from = self.start(row).max(from);
+        if self.texts.is_empty() {
+            return from.min(end)..end;
+        }
+        let place = keys - queries + t;
+        let next = self.texts.partition_point(|start| *start <= place);
+        let own = next.checked_sub(1).map_or(0, |text| self.texts[text]);
+        let end = self.texts.get(next).map_or(end, |start| end.min(*start));
+        from.max(own).min(end)..end
     }
 
     /// `softmax(scale·q·kᵀ)·v`. q is (rows, heads, queries, width), k and v (rows, groups, keys,
@@ -111,7 +122,7 @@ impl Attention {
             let e = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
             e.broadcast_div(&e.sum_keepdim(D::Minus1)?)
         };
-        let ordered = self.causal || self.window.is_some();
+        let ordered = self.causal || self.window.is_some() || !self.texts.is_empty();
         if !ordered && self.starts.iter().all(|start| *start == 0) {
             return softmax(scores);
         }
@@ -209,7 +220,7 @@ mod tests {
     #[test]
     fn queries_may_be_composed_in_parts() -> Result<()> {
         let attention =
-            Attention { scale: 0.6, softcap: None, causal: true, window: Some(9), starts: vec![2] };
+            Attention { scale: 0.6, softcap: None, causal: true, window: Some(9), starts: vec![2], texts: vec![0, 11, 12] };
         let values = |heads: usize, tokens: usize| {
             let n = heads * tokens * 4;
             let values: Vec<f32> = (0..n).map(|i| ((i * 37 % 101) as f32 - 50.0) / 40.0).collect();

@@ -6,6 +6,7 @@ use super::changes::{Attachment, added, row_delta, rows_of, scaled};
 use super::cpu::conv::{self, convolve, input_gradient, weight_gradient};
 use super::cpu::product::Matrix;
 use super::cpu::values;
+use super::trained::{Product, Trained, norms};
 use super::weight::to_candle;
 use super::{Stored, Strengths, Weight};
 use crate::adapter::{Delta, Module, RowDelta};
@@ -43,6 +44,7 @@ pub struct Conv2d {
     low_rank: Vec<LowRank>,
     dense: Vec<(usize, Tensor)>,
     biases: Vec<(usize, Tensor)>,
+    trained: Option<(usize, Trained)>,
 }
 
 /// All of a convolution but its number of outputs.
@@ -92,7 +94,7 @@ impl Conv2d {
 
     fn of(weight: Weight, kernel: Kernel, bias: Option<Tensor>) -> Self {
         let (low_rank, dense, biases) = (Vec::new(), Vec::new(), Vec::new());
-        Self { weight, kernel, bias, low_rank, dense, biases }
+        Self { weight, kernel, bias, low_rank, dense, biases, trained: None }
     }
 
     /// Number of output channels.
@@ -144,21 +146,45 @@ impl Conv2d {
         self.low_rank.push(LowRank { adapter, scale, a, b });
     }
 
-    /// Applies the convolution.
-    pub fn forward(&self, x: &Tensor, strengths: &Strengths) -> Result<Tensor> {
-        let mut y = match (&self.weight, &self.bias) {
+    /// Attaches a change that is trained, as adapter number `adapter` of [`Strengths`].
+    pub fn train(&mut self, adapter: usize, trained: Trained) {
+        self.trained = Some((adapter, trained));
+    }
+
+    /// The magnitude with which `DoRA` begins.
+    pub fn magnitude(&self) -> Result<Tensor> {
+        Trained::magnitude_of(self, self.weight.shape()?)
+    }
+
+    /// The shape of its weight, (out, in / groups, kh, kw), and whether it has groups.
+    pub fn shape(&self) -> Result<([usize; 4], bool)> {
+        let Kernel { inputs, height, width, config } = self.kernel;
+        Ok(([self.outputs()?, inputs, height, width], config.groups > 1))
+    }
+
+    /// The frozen weight and this bias.
+    fn base(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        match (&self.weight, bias) {
             (Weight::Stored(weight), bias) => {
-                let bias = bias.as_ref().map(|b| b.to_dtype(DType::F32)?.to_vec1()).transpose()?;
+                let bias = bias.map(|b| b.to_dtype(DType::F32)?.to_vec1()).transpose()?;
                 let op = StoredConvolution { weight: weight.clone(), kernel: self.kernel, bias };
                 let y = x.to_dtype(DType::F32)?.contiguous()?.apply_op1(op)?;
-                y.to_dtype(x.dtype())?
+                y.to_dtype(x.dtype())
             }
-            (weight, None) => self.kernel.convolve(x, &dense(weight)?)?,
+            (weight, None) => self.kernel.convolve_frozen(x, &dense(weight)?),
             (weight, Some(bias)) => {
-                let y = self.kernel.convolve(x, &dense(weight)?)?;
-                y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?
+                let y = self.kernel.convolve_frozen(x, &dense(weight)?)?;
+                y.broadcast_add(&bias.reshape((1, (), 1, 1))?)
             }
-        };
+        }
+    }
+
+    /// Applies the convolution.
+    pub fn forward(&self, x: &Tensor, strengths: &Strengths) -> Result<Tensor> {
+        let mut y = self.base(x, self.bias.as_ref())?;
+        if let Some((adapter, trained)) = &self.trained {
+            y = trained.apply(&y, x, self, (*adapter, strengths))?;
+        }
         y = self.add_low_rank(y, x, strengths)?;
         for (adapter, delta) in &self.dense {
             let Some(active) = strengths.active(&[(*adapter, 1.0)], x.device())? else { continue };
@@ -196,9 +222,26 @@ impl Conv2d {
         let inner = self.kernel.convolve(&x, &stacked(|part| &part.a, 0)?)?;
         let (rows, _, ranks) = active.factors.dims3()?;
         let inner = inner.broadcast_mul(&active.factors.reshape((rows, ranks, 1, 1))?)?;
-        let point = Kernel { inputs: ranks, height: 1, width: 1, config: ConvConfig::default() };
-        let change = point.convolve(&inner, &stacked(|part| &part.b, 1)?)?;
+        let change = Kernel::point(ranks).convolve(&inner, &stacked(|part| &part.b, 1)?)?;
         added(&y, &change, &active)
+    }
+}
+
+impl Product for Conv2d {
+    fn down(&self, x: &Tensor, a: &Tensor) -> Result<Tensor> {
+        self.kernel.convolve(x, &a.flatten_from(1)?)
+    }
+
+    fn up(&self, x: &Tensor, b: &Tensor) -> Result<Tensor> {
+        Kernel::point(x.dim(1)?).convolve(x, &b.flatten_from(1)?)
+    }
+
+    fn frozen(&self, x: &Tensor) -> Result<Tensor> {
+        self.base(x, None)
+    }
+
+    fn norms(&self, delta: &Tensor) -> Result<Tensor> {
+        norms(&self.weight, delta)
     }
 }
 
@@ -211,6 +254,11 @@ fn dense(weight: &Weight) -> Result<Tensor> {
 }
 
 impl Kernel {
+    /// A 1×1 convolution of so many channels.
+    fn point(inputs: usize) -> Self {
+        Self { inputs, height: 1, width: 1, config: ConvConfig::default() }
+    }
+
     /// Values of one output channel's weight.
     fn depth(&self) -> usize {
         self.inputs * self.height * self.width
@@ -232,6 +280,15 @@ impl Kernel {
             dilation,
             groups,
         })
+    }
+
+    /// `x ∗ w` with a gradient for x alone; w is (out, depth).
+    fn convolve_frozen(self, x: &Tensor, w: &Tensor) -> Result<Tensor> {
+        if x.device().is_cpu() && x.dtype() == DType::F32 && w.dtype() == DType::F32 {
+            return self.convolve(x, w);
+        }
+        let w = w.reshape(((), self.inputs, self.height, self.width))?;
+        super::graft::conv2d(x, &w, self.config)
     }
 
     /// `x ∗ w` with gradients for both; w is (out, depth).

@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::changes::{Attachment, Changes, Part};
+use super::trained::{Product, Trained, norms, product};
 use super::{Strengths, Weight};
 use crate::adapter::Module;
 
@@ -12,12 +13,13 @@ pub struct Linear {
     weight: Weight,
     bias: Option<Tensor>,
     changes: Changes,
+    trained: Option<(usize, Trained)>,
 }
 
 impl Linear {
     /// A layer with a frozen weight (out, in) and bias (out).
     pub fn new(weight: Weight, bias: Option<Tensor>) -> Self {
-        Self { weight, bias, changes: Changes::default() }
+        Self { weight, bias, changes: Changes::default(), trained: None }
     }
 
     /// Its weight.
@@ -57,6 +59,16 @@ impl Linear {
         self.changes.attach_low_rank(adapter, scale, a, b)
     }
 
+    /// Attaches a change that is trained, as adapter number `adapter` of [`Strengths`].
+    pub fn train(&mut self, adapter: usize, trained: Trained) {
+        self.trained = Some((adapter, trained));
+    }
+
+    /// The magnitude with which `DoRA` begins.
+    pub fn magnitude(&self) -> Result<Tensor> {
+        Trained::magnitude_of(self, self.weight.shape()?)
+    }
+
     /// Applies the layer.
     pub fn forward(&self, x: &Tensor, strengths: &Strengths) -> Result<Tensor> {
         let y = self.weight.forward(x)?;
@@ -64,6 +76,28 @@ impl Linear {
             Some(bias) => y.broadcast_add(bias)?,
             None => y,
         };
-        self.changes.apply(y, x, strengths)
+        let y = self.changes.apply(y, x, strengths)?;
+        match &self.trained {
+            Some((adapter, trained)) => trained.apply(&y, x, self, (*adapter, strengths)),
+            None => Ok(y),
+        }
+    }
+}
+
+impl Product for Linear {
+    fn down(&self, x: &Tensor, a: &Tensor) -> Result<Tensor> {
+        product(x, a)
+    }
+
+    fn up(&self, x: &Tensor, b: &Tensor) -> Result<Tensor> {
+        product(x, b)
+    }
+
+    fn frozen(&self, x: &Tensor) -> Result<Tensor> {
+        self.weight.forward(x)
+    }
+
+    fn norms(&self, delta: &Tensor) -> Result<Tensor> {
+        norms(&self.weight, delta)
     }
 }

@@ -11,6 +11,8 @@
 //!   ([`crate::adapter::RowDelta`]), so Δ is computed once for all strengths and added as
 //!   `s·(x·Δᵀ)`
 //! - [`Weight`]: f32, f16, bf16 as the file holds them, or quantised blocks of GGUF
+//! - [`Trained`]: a change that is being learnt, attached by [`Linear::train`], with [`Dropout`]
+//! - [`cross_entropy`]: the loss of tokens
 //! - [`RmsNorm`], [`LayerNorm`], [`GroupNorm`], [`rotary`], [`attention`], [`gated`]: with gradients
 //!   (candle's own fused ones lose them silently), fused on the CPU
 //!
@@ -20,22 +22,27 @@ pub mod attention;
 mod changes;
 mod conv;
 mod cpu;
+mod cross_entropy;
 mod embedding;
 pub mod gated;
+mod graft;
 mod group_norm;
 mod layer_norm;
 mod linear;
 mod norm;
 pub mod rotary;
 mod strengths;
+mod trained;
 mod weight;
 
 pub use changes::{Attachment, Part};
 pub use conv::{Conv2d, ConvConfig};
+pub use cross_entropy::cross_entropy;
 pub use embedding::Embedding;
 pub use group_norm::GroupNorm;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use norm::RmsNorm;
-pub use strengths::Strengths;
+pub use strengths::{Dropout, Strengths, Visit};
+pub use trained::Trained;
 pub use weight::{Stored, Weight};

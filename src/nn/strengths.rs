@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
+use rayon::prelude::*;
+
+use crate::base::random::Random;
 
 /// How strong each adapter is in each row of a batch: rows × adapters.
 ///
@@ -11,7 +14,55 @@ use candle_core::{Device, Result, Tensor};
 #[derive(Debug)]
 pub struct Strengths {
     rows: Vec<Vec<f32>>,
+    dropout: Option<Dropout>,
     kept: Mutex<BTreeMap<Vec<(usize, u32)>, Active>>,
+}
+
+/// What is dropped from the inputs of adapters that are trained: a function of the examples alone, so
+/// that neither the batch around them nor a second computation changes it.
+#[derive(Debug, Clone)]
+pub struct Dropout {
+    /// The numbers it is drawn from.
+    pub random: Random,
+    /// The examples along the batch: each is a row, or, if there is but one row, so many tokens of it.
+    pub examples: Vec<Visit>,
+}
+
+/// An example of a batch, and how often it was seen before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Visit {
+    /// Its number in the data.
+    pub example: u32,
+    /// Visits before this one.
+    pub visit: u32,
+    /// Its tokens, where examples share a row.
+    pub tokens: usize,
+}
+
+impl Dropout {
+    /// 0 with this probability, else 1 / (1 − probability), for each value of `x`. `lane` is the
+    /// layer's number.
+    fn mask(&self, x: &Tensor, probability: f64, lane: u32) -> Result<Tensor> {
+        let total = x.elem_count();
+        let sizes: Vec<usize> = if x.dim(0)? == self.examples.len() {
+            vec![total / self.examples.len(); self.examples.len()]
+        } else {
+            let tokens: usize = self.examples.iter().map(|visit| visit.tokens).sum();
+            self.examples.iter().map(|visit| visit.tokens * (total / tokens.max(1))).collect()
+        };
+        if sizes.iter().sum::<usize>() != total {
+            candle_core::bail!("dropout over {:?} for {} examples", x.shape(), sizes.len());
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "rounded to the tensor's precision")]
+        let kept = (1.0 - probability).recip() as f32;
+        let parts = self.examples.par_iter().zip(sizes).map(|(visit, size)| {
+            let mut draws = self.random.at(visit.example, visit.visit, lane);
+            let draw = |_| if draws.uniform() < probability { 0.0 } else { kept };
+            (0..size).map(draw).collect::<Vec<f32>>()
+        });
+        let mask = parts.collect::<Vec<_>>().concat();
+        Tensor::from_vec(mask, x.shape(), x.device())
+    }
 }
 
 impl Active {
@@ -28,12 +79,32 @@ pub struct Active {
     pub rows: Option<Tensor>,
     /// Strength × scale of each column of the stack, (active, 1, columns) f32.
     pub factors: Tensor,
+    /// Whether all of them are 1.
+    pub ones: bool,
 }
 
 impl Strengths {
     /// One vector of strengths, one number an adapter, for each row.
     pub fn new(rows: Vec<Vec<f32>>) -> Self {
-        Self { rows, kept: Mutex::default() }
+        Self { rows, dropout: None, kept: Mutex::default() }
+    }
+
+    /// The same, with dropout in adapters that have one.
+    #[must_use]
+    pub fn with_dropout(mut self, dropout: Dropout) -> Self {
+        self.dropout = Some(dropout);
+        self
+    }
+
+    /// `x` (f32) with values dropped, if a training asks for it.
+    pub(super) fn dropped(&self, x: Tensor, probability: f64, lane: u32) -> Result<Tensor> {
+        match &self.dropout {
+            Some(dropout) if probability > 0.0 => {
+                let x = x.to_dtype(DType::F32)?;
+                &x * dropout.mask(&x, probability, lane)?
+            }
+            _ => Ok(x),
+        }
     }
 
     /// A batch of `rows` rows without adapters.
@@ -59,7 +130,12 @@ impl Strengths {
     /// The same for some of the rows only.
     #[must_use]
     pub fn select(&self, rows: &[usize]) -> Self {
-        Self::new(rows.iter().map(|row| self.rows[*row].clone()).collect())
+        let dropout = self.dropout.as_ref().map(|all| Dropout {
+            random: all.random,
+            examples: rows.iter().filter_map(|row| all.examples.get(*row).copied()).collect(),
+        });
+        let rows = rows.iter().map(|row| self.rows[*row].clone()).collect();
+        Self { dropout, ..Self::new(rows) }
     }
 
     fn at(&self, row: usize, adapter: usize) -> f32 {
@@ -87,6 +163,7 @@ impl Strengths {
             .iter()
             .flat_map(|row| columns.iter().map(|(adapter, scale)| self.at(*row, *adapter) * scale))
             .collect();
+        let ones = factors.iter().all(|factor| *factor == 1.0);
         let factors = Tensor::from_vec(factors, (rows.len(), 1, columns.len()), device)?;
         let indices = if rows.len() == self.len() {
             None
@@ -95,7 +172,7 @@ impl Strengths {
                 rows.iter().filter_map(|row| u32::try_from(*row).ok()).collect();
             Some(Tensor::new(indices, device)?)
         };
-        let active = Active { rows: indices, factors };
+        let active = Active { rows: indices, factors, ones };
         kept.insert(key, active.clone());
         Ok(Some(active))
     }

@@ -97,7 +97,7 @@ impl Weight {
                 let wide = x.to_dtype(DType::F32)?.contiguous()?;
                 wide.apply_op1(StoredProduct(stored.clone()))?.to_dtype(x.dtype())
             }
-            Self::Dense(w) => linear(x, w),
+            Self::Dense(w) => super::graft::linear(x, w),
             Self::Quantized(w) => {
                 let product = x.to_dtype(DType::F32)?.contiguous()?;
                 product.apply_op1(QuantizedProduct(Arc::clone(w)))?.to_dtype(x.dtype())

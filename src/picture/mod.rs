@@ -1,6 +1,6 @@
 //! Pictures in files, and the text that the WebUI keeps with them.
 //!
-//! - [`Picture`], [`read`]: 8-bit RGB from PNG, JPEG and WebP
+//! - [`Picture`], [`read`]: 8-bit RGB from PNG, JPEG and WebP; [`size`] reads the header alone
 //! - [`resize_rgb`]: with Pillow's bits
 //! - [`encode_png`]: PNG with text, the same bytes for the same picture and text
 //! - [`read_text`]: the text that a file carries
@@ -18,7 +18,7 @@ mod write;
 
 pub use error::PictureError;
 pub use metadata::read_text;
-pub use read::read;
+pub use read::{read, size};
 pub use resize::{Filter, ResizeError, resize_gray, resize_rgb};
 pub use write::encode_png;
 

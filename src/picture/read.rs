@@ -23,6 +23,25 @@ pub fn read(path: &Path) -> Result<Picture, PictureError> {
     Ok(Picture { width, height, rgb })
 }
 
+/// Width and height of the picture that [`read`] gives, from the file's header alone.
+pub fn size(path: &Path) -> Result<(u32, u32), PictureError> {
+    let (reader, _) = open(path)?;
+    let header = |reader: ImageReader<BufReader<File>>| {
+        let mut decoder = reader.into_decoder()?;
+        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        Ok((decoder.dimensions(), orientation))
+    };
+    let ((width, height), orientation) =
+        header(reader).map_err(|error| PictureError::image(path, error))?;
+    Ok(match orientation {
+        Orientation::Rotate90
+        | Orientation::Rotate270
+        | Orientation::Rotate90FlipH
+        | Orientation::Rotate270FlipH => (height, width),
+        _ => (width, height),
+    })
+}
+
 /// A limited reader of a file that looks like a picture.
 pub(super) fn open(
     path: &Path,

@@ -27,4 +27,4 @@ pub use settings::{AXES, LongPrompts, SETTINGS, SettingError, Settings};
 pub use strengths::{MAX_STRENGTH, MAX_STRENGTHS, StrengthError, Strengths};
 
 /// Largest file of a suite, in bytes.
-pub const MAX_SUITE: usize = 4 << 20;
+pub const MAX_SUITE: usize = crate::base::yaml::MAX_BYTES;

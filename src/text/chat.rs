@@ -21,9 +21,11 @@ mod tags;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub use clock::Clock;
+use environment::{MARKED, MARKS};
 pub use error::ChatError;
 use minijinja::{Environment, Value};
 
@@ -62,6 +64,8 @@ pub struct ChatTemplate {
     path: PathBuf,
     environment: Environment<'static>,
     special: BTreeMap<String, String>,
+    /// Whether it marks the assistant's own words.
+    marks: bool,
 }
 
 impl ChatTemplate {
@@ -82,6 +86,7 @@ impl ChatTemplate {
         }
         let wrong = |line, problem| ChatError::Template { path: path.to_owned(), line, problem };
         let source = tags::prepare(source).map_err(|(line, problem)| wrong(line, problem))?;
+        let marks = source.contains(tags::FILTER);
         let compile = || {
             let mut environment = environment::new(clock)?;
             environment.add_template_owned(NAME, source)?;
@@ -97,7 +102,7 @@ impl ChatTemplate {
             Ok(None) => return Err(wrong(1, "the compiler gave up".to_owned())),
             Err(e) => return Err(wrong(1, format!("cannot start the compiler ({e})"))),
         };
-        Ok(Self { path: path.to_owned(), environment, special })
+        Ok(Self { path: path.to_owned(), environment, special, marks })
     }
 
     /// The conversation as one text. With `add_generation_prompt` it ends where the assistant is
@@ -107,10 +112,46 @@ impl ChatTemplate {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, ChatError> {
+        self.write(messages, add_generation_prompt, false)
+    }
+
+    /// The bytes of a finished conversation, as [`ChatTemplate::render`] writes it, that the template
+    /// marks as the assistant's own words (`{% generation %}`), in their order. `None` if it marks
+    /// none, or goes on to change what it has marked.
+    pub fn generation_spans(
+        &self,
+        messages: &[Message],
+    ) -> Result<Option<Vec<Range<usize>>>, ChatError> {
+        if !self.marks || messages.iter().any(|message| message.content.contains(MARKS)) {
+            return Ok(None);
+        }
+        let (mut text, mut spans, mut start) = (String::new(), Vec::new(), None);
+        for c in self.write(messages, false, true)?.chars() {
+            match (MARKS.iter().position(|mark| *mark == c), start) {
+                (None, _) => text.push(c),
+                (Some(0), None) => start = Some(text.len()),
+                (Some(1), Some(begin)) => {
+                    spans.push(begin..text.len());
+                    start = None;
+                }
+                _ => return Ok(None),
+            }
+        }
+        let whole = start.is_none() && text == self.render(messages, false)?;
+        Ok(whole.then_some(spans))
+    }
+
+    fn write(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        marked: bool,
+    ) -> Result<String, ChatError> {
         let mut context: BTreeMap<&str, Value> =
             self.special.iter().map(|(name, token)| (name.as_str(), token.into())).collect();
         context.insert("messages", messages.iter().map(Message::value).collect());
         context.insert("add_generation_prompt", add_generation_prompt.into());
+        context.insert(MARKED, marked.into());
         context.insert("tools", ().into());
         context.insert("documents", ().into());
         let mut result = Bounded(Vec::new());

@@ -1,9 +1,10 @@
 //! A model's tokenizer.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use tokenizers::{DecoderWrapper, ModelWrapper, Tokenizer};
+use tokenizers::{DecoderWrapper, ModelWrapper, PostProcessorWrapper, Tokenizer};
 
 use super::guard::guarded;
 use super::{ChatError, ChatTemplate, Clock, Stream, TextError};
@@ -50,7 +51,11 @@ impl TextTokenizer {
         super::from_gguf::build(gguf)
     }
 
-    pub(super) fn new(inner: Tokenizer, mut parts: Parts) -> Self {
+    pub(super) fn new(mut inner: Tokenizer, mut parts: Parts) -> Self {
+        if let Some(mut processor) = inner.get_post_processor().cloned() {
+            keep_spaces(&mut processor);
+            inner.with_post_processor(Some(processor));
+        }
         // The clean-up was made for WordPiece; `transformers` does not apply it to BPE.
         parts.clean_up &= !matches!(inner.get_model(), ModelWrapper::BPE(_));
         let byte_fallback = inner.get_decoder().is_some_and(falls_back_to_bytes);
@@ -63,6 +68,19 @@ impl TextTokenizer {
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TextError> {
         guarded(|| Ok(self.inner.encode_fast(text, add_special)?.get_ids().to_vec()))
             .map_err(|problem| self.failed(format!("cannot encode: {problem}")))
+    }
+
+    /// [`TextTokenizer::encode`] with the bytes of `text` that each id stands for, spaces included. What
+    /// is put around the text stands for none: its range is empty.
+    pub fn encode_with_offsets(
+        &self,
+        text: &str,
+        add_special: bool,
+    ) -> Result<Vec<(u32, Range<usize>)>, TextError> {
+        let encoding = guarded(|| self.inner.encode(text, add_special))
+            .map_err(|problem| self.failed(format!("cannot encode: {problem}")))?;
+        let offsets = encoding.get_offsets().iter().map(|(start, end)| *start..*end);
+        Ok(encoding.get_ids().iter().copied().zip(offsets).collect())
     }
 
     /// Text of `ids`; ids that no token has are left out, as `transformers` does. With
@@ -139,6 +157,18 @@ impl TextTokenizer {
 
     fn failed(&self, problem: String) -> TextError {
         TextError::Failed { path: self.parts.origin.clone(), problem }
+    }
+}
+
+/// Switches off that spaces are left out of offsets; ids stay what they are.
+fn keep_spaces(processor: &mut PostProcessorWrapper) {
+    match processor {
+        PostProcessorWrapper::ByteLevel(bytes) => bytes.trim_offsets = false,
+        PostProcessorWrapper::Roberta(roberta) => roberta.trim_offsets = false,
+        PostProcessorWrapper::Sequence(sequence) => {
+            sequence.as_mut().iter_mut().for_each(keep_spaces);
+        }
+        PostProcessorWrapper::Bert(_) | PostProcessorWrapper::Template(_) => {}
     }
 }
 

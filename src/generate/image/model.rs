@@ -9,7 +9,7 @@ use super::{ImageError, Job};
 use crate::adapter::{Adapter, Component};
 use crate::generate::conditioning::{Chunks, PromptPlan};
 use crate::model::diffusion::sampler::{Algorithm, Prediction, Sampler, SamplerConfig};
-use crate::model::diffusion::{Attached, Diffusion, Family, Placement, TextEncoder, Vae};
+use crate::model::diffusion::{Adapters, Attached, Diffusion, Family, Placement, TextEncoder, Vae};
 use crate::model::{Base, Shape};
 use crate::text::ClipTokenizer;
 
@@ -36,8 +36,19 @@ impl ImageModel {
         dtype: Option<DType>,
         device: &Device,
     ) -> Result<(Self, Vec<Attached>), ImageError> {
+        let (changes, attached) = Adapters::new(adapters, base)?;
+        Ok((Self::build(base, &changes, dtype, device)?, attached))
+    }
+
+    /// Loads a base with what adapters change in it.
+    pub fn build(
+        base: &Base,
+        changes: &Adapters<'_>,
+        dtype: Option<DType>,
+        device: &Device,
+    ) -> Result<Self, ImageError> {
         let placement = Placement::new(base, device, dtype);
-        let (diffusion, attached) = Diffusion::load(base, adapters, &placement)?;
+        let diffusion = Diffusion::build(base, changes, &placement)?;
         let tokenizers = tokenizers(base, diffusion.family)?;
         let sampler = match &diffusion.scheduler {
             Some(config) => SamplerConfig::from_json(config).map_err(|source| {
@@ -49,7 +60,7 @@ impl ImageModel {
         };
         let zeros_for_empty = diffusion.family == Family::Sdxl && zeros_for_empty(base);
         let (base, wide) = (base.clone(), OnceLock::new());
-        Ok((Self { diffusion, tokenizers, sampler, zeros_for_empty, base, wide }, attached))
+        Ok(Self { diffusion, tokenizers, sampler, zeros_for_empty, base, wide })
     }
 
     /// The side of the pictures that it was trained on, as far as its files say.

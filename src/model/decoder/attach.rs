@@ -3,7 +3,7 @@
 use super::{Decoder, DecoderError};
 use crate::adapter::{Adapter, Component, Module};
 use crate::model::{Base, Unmatched, fit};
-use crate::nn::{Attachment, Part};
+use crate::nn::{Attachment, Linear, Part, Trained};
 
 /// What came of attaching an adapter.
 #[derive(Debug, Clone)]
@@ -50,13 +50,27 @@ impl Decoder {
             return self.embedding.attach(number, module, &device).map_err(said);
         }
         debug_assert_eq!(module.id.component, Component::Language);
-        let found = path.split_once("layers.").and_then(|(_, rest)| {
-            let (index, rest) = rest.split_once('.')?;
-            self.blocks.get_mut(index.parse::<usize>().ok()?)?.find(rest)
-        });
-        match found {
+        match self.find(path) {
             Some((layer, part)) => layer.attach(number, module, &part, &device).map_err(said),
             None => Err("it changes a norm or another part that is not a linear layer".to_owned()),
         }
+    }
+
+    /// The linear layer of a block by its module's path.
+    fn find(&mut self, path: &str) -> Option<(&mut Linear, Part)> {
+        let (index, rest) = path.split_once("layers.")?.1.split_once('.')?;
+        self.blocks.get_mut(index.parse::<usize>().ok()?)?.find(rest)
+    }
+
+    /// Attaches a change that is trained, as adapter number 0; whether there is such a layer.
+    pub fn train(&mut self, path: &str, trained: Trained) -> bool {
+        let layer = match path {
+            "lm_head" => Some(&mut self.head),
+            _ => match self.find(path) {
+                Some((layer, Part::Whole)) => Some(layer),
+                _ => None,
+            },
+        };
+        layer.map(|layer| layer.train(0, trained)).is_some()
     }
 }

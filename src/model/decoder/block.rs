@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::cache::LayerCache;
+use super::cache::Keys;
 use super::config::Layer;
 use crate::nn::attention::Attention;
 use crate::nn::gated::{Activation, gated};
@@ -81,11 +81,11 @@ impl Block {
         &self,
         x: &Tensor,
         angles: Option<&Angles>,
-        cache: &LayerCache<'_>,
+        keys: &Keys<'_>,
         strengths: &Strengths,
     ) -> Result<Tensor> {
         let inner = self.norms.before_attention.forward(x)?;
-        let mut y = self.attention.forward(&inner, (angles, self.layer), cache, strengths)?;
+        let mut y = self.attention.forward(&inner, (angles, self.layer), keys, strengths)?;
         if let Some((after, _)) = &self.norms.after {
             y = after.forward(&y)?;
         }
@@ -104,7 +104,7 @@ impl SelfAttention {
         &self,
         x: &Tensor,
         (angles, layer): (Option<&Angles>, Layer),
-        cache: &LayerCache<'_>,
+        keys: &Keys<'_>,
         strengths: &Strengths,
     ) -> Result<Tensor> {
         let (rows, length, _) = x.dims3()?;
@@ -128,9 +128,10 @@ impl SelfAttention {
             softcap: self.cap,
             causal: true,
             window: layer.window,
-            starts: cache.starts.to_vec(),
+            starts: keys.starts(),
+            texts: keys.texts(),
         };
-        let (k, v) = cache.append(k, v)?;
+        let (k, v) = keys.append(k, v)?;
         self.output.forward(&attention.forward_joined(&q, &k, &v)?, strengths)
     }
 }

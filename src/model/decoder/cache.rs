@@ -21,7 +21,7 @@ pub(super) struct LayerCache<'a> {
     /// Tokens before this pass.
     before: usize,
     /// Padding of each row.
-    pub starts: &'a [usize],
+    starts: &'a [usize],
 }
 
 impl Cache {
@@ -119,10 +119,44 @@ impl Cache {
     }
 }
 
+/// Which keys a pass sees.
+pub(super) enum Keys<'a> {
+    /// Those of a cache and its own.
+    Kept(LayerCache<'a>),
+    /// Its own; one row holds texts that begin at these places.
+    Texts(&'a [usize]),
+}
+
+impl Keys<'_> {
+    /// Keys and values (rows, groups, length, head) with those before them.
+    pub fn append(&self, k: Tensor, v: Tensor) -> Result<(Tensor, Tensor)> {
+        match self {
+            Self::Kept(cache) => cache.append(k, v),
+            Self::Texts(_) => Ok((k, v)),
+        }
+    }
+
+    /// Padding of each row.
+    pub fn starts(&self) -> Vec<usize> {
+        match self {
+            Self::Kept(cache) => cache.starts.to_vec(),
+            Self::Texts(_) => Vec::new(),
+        }
+    }
+
+    /// Where the texts of a row begin, if there are several.
+    pub fn texts(&self) -> Vec<usize> {
+        match self {
+            Self::Texts(starts) if starts.len() > 1 => starts.to_vec(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 impl LayerCache<'_> {
     /// Appends keys and values (rows, groups, length, head) and gives back all of them. The first
     /// ones are given back as they are, so a gradient passes.
-    pub fn append(&self, k: Tensor, v: Tensor) -> Result<(Tensor, Tensor)> {
+    fn append(&self, k: Tensor, v: Tensor) -> Result<(Tensor, Tensor)> {
         let Some((keys, values)) = self.layer else { return Ok((k, v)) };
         let length = k.dim(2)?;
         keys.slice_set(&k.contiguous()?, 2, self.before)?;

@@ -14,16 +14,19 @@ mod config;
 mod error;
 mod load;
 mod rope;
+mod texts;
 
 pub use attach::Attached;
 pub use cache::Cache;
 pub use config::{Config, KNOWN, Layer};
 pub use error::{ConfigError, DecoderError};
+pub use texts::Texts;
 
 use candle_core::{DType, Device, IndexOp as _, Result, Tensor};
 
 use crate::nn::{Embedding, Linear, RmsNorm, Strengths};
 use block::Block;
+use cache::Keys;
 
 /// A language model on a device.
 #[derive(Debug)]
@@ -108,19 +111,27 @@ impl Decoder {
             .iter()
             .map(|rope| rope.angles(&positions, &self.device))
             .collect::<Result<Vec<_>>>()?;
-        let mut x = self.embedding.forward(&ids, strengths)?;
-        if let Some(scale) = self.config.embedding_scale {
-            // as the peers do: the factor is rounded to the type of the embeddings
-            let scale = Tensor::new(scale, &self.device)?.to_dtype(self.dtype)?;
-            x = x.broadcast_mul(&scale)?;
-        }
+        let mut x = self.embedded(&ids, strengths)?;
         cache.reserve(length, &self.config, self.dtype, &self.device)?;
         for (index, block) in self.blocks.iter().enumerate() {
             let angles = block.rope().map(|rope| &angles[rope]);
-            x = block.forward(&x, angles, &cache.layer(index), strengths)?;
+            x = block.forward(&x, angles, &Keys::Kept(cache.layer(index)), strengths)?;
         }
         cache.advance(length);
         self.norm.forward(&x)
+    }
+
+    /// The embeddings of `ids`, scaled where the model does so.
+    fn embedded(&self, ids: &Tensor, strengths: &Strengths) -> Result<Tensor> {
+        let x = self.embedding.forward(ids, strengths)?;
+        match self.config.embedding_scale {
+            None => Ok(x),
+            Some(scale) => {
+                // as the peers do: the factor is rounded to the type of the embeddings
+                let scale = Tensor::new(scale, &self.device)?.to_dtype(self.dtype)?;
+                x.broadcast_mul(&scale)
+            }
+        }
     }
 
     /// Logits of a residual stream from [`Decoder::hidden`], f32.

@@ -53,7 +53,16 @@ impl Diffusion {
         placement: &Placement,
     ) -> Result<(Self, Vec<Attached>), DiffusionError> {
         let (changes, attached) = Adapters::new(adapters, base)?;
-        let parts = |component| Parts::new(base, component, placement, &changes);
+        Ok((Self::build(base, &changes, placement)?, attached))
+    }
+
+    /// Loads the models of a base with what adapters change in them.
+    pub fn build(
+        base: &Base,
+        changes: &Adapters<'_>,
+        placement: &Placement,
+    ) -> Result<Self, DiffusionError> {
+        let parts = |component| Parts::new(base, component, placement, changes);
         let components = base.table.components();
         for component in [Component::Unet, Component::TextEncoder, Component::Vae] {
             if !components.contains(&component) {
@@ -89,7 +98,7 @@ impl Diffusion {
         if single {
             model.predicts_velocity = says_velocity(base) || model.looks_like_velocity()?;
         }
-        Ok((model, attached))
+        Ok(model)
     }
 
     /// Its autoencoder in f32, for latents that overflow in 16 bits.

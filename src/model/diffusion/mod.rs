@@ -21,5 +21,5 @@ pub use error::DiffusionError;
 pub use load::{Diffusion, Family};
 pub use parts::{Adapters, Attached, Parts, Placement};
 pub use text_encoder::{Encoded, Skip, TextEncoder};
-pub use unet::{Added, Context, Unet, UnetConfig};
+pub use unet::{Added, Context, State, Unet, UnetConfig};
 pub use vae::{Vae, autoencoder_to_diffusers};

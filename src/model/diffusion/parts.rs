@@ -8,10 +8,10 @@ use candle_core::{DType, Device, Tensor};
 
 use super::DiffusionError;
 use crate::adapter::{Adapter, Component, Module, ModuleId};
-use crate::model::layout::{Slot, Target};
+use crate::model::layout::Target;
 use crate::model::{Base, Unmatched, fit};
 use crate::nn::{
-    Attachment, Conv2d, ConvConfig, Embedding, GroupNorm, LayerNorm, Linear, Part, Weight,
+    Attachment, Conv2d, ConvConfig, Embedding, GroupNorm, LayerNorm, Linear, Part, Trained, Weight,
 };
 use crate::tensors::{self, Float, TensorError};
 
@@ -31,7 +31,7 @@ impl Placement {
     pub fn new(base: &Base, device: &Device, dtype: Option<DType>) -> Self {
         let own = || {
             let conv_in = base.table.get(&ModuleId::new(Component::Unet, "conv_in"));
-            let float = conv_in.and_then(|t| tensor(base, &t.weight)).map(|t| Float::of(t.dtype()));
+            let float = conv_in.and_then(|t| base.tensor(&t.weight)).map(|t| Float::of(t.dtype()));
             match float.flatten() {
                 Some(Float::F16) => DType::F16,
                 Some(Float::BF16) => DType::BF16,
@@ -64,6 +64,7 @@ pub struct Attached {
 #[derive(Debug, Default)]
 pub struct Adapters<'a> {
     by_layer: BTreeMap<(Component, String), Vec<Change<'a>>>,
+    trained: BTreeMap<(Component, String), Trained>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +98,16 @@ impl<'a> Adapters<'a> {
         Ok((all, attached))
     }
 
+    /// One adapter, number 0, that is trained.
+    pub fn trained(modules: impl IntoIterator<Item = (ModuleId, Trained)>) -> Self {
+        let by_path = |(id, trained): (ModuleId, Trained)| ((id.component, id.path), trained);
+        Self { by_layer: BTreeMap::new(), trained: modules.into_iter().map(by_path).collect() }
+    }
+
+    fn trained_at(&self, component: Component, path: &str) -> Option<Trained> {
+        self.trained.get(&(component, path.to_owned())).cloned()
+    }
+
     fn at(&self, component: Component, path: &str) -> &[Change<'a>] {
         self.by_layer.get(&(component, path.to_owned())).map_or(&[], Vec::as_slice)
     }
@@ -110,12 +121,6 @@ impl Change<'_> {
             reason: reason.to_string(),
         }
     }
-}
-
-fn tensor(base: &Base, slot: &Slot) -> Option<tensors::Tensor> {
-    let whole = base.files.get(slot.file)?.file.get(&slot.key)?;
-    let all = whole.shape().first().copied().unwrap_or(1);
-    Some(if slot.rows == (0..all) { whole } else { whole.rows(slot.rows.clone()) })
 }
 
 /// Builds the layers of one component of a base, adapters attached.
@@ -230,9 +235,9 @@ impl<'a> Parts<'a> {
     ) -> Result<(tensors::Tensor, Option<tensors::Tensor>), DiffusionError> {
         let target = self.target(path).ok_or_else(|| self.missing(path))?;
         self.taken.borrow_mut().insert(target.id.path.clone());
-        let weight = tensor(self.base, &target.weight).ok_or_else(|| self.missing(path))?;
+        let weight = self.base.tensor(&target.weight).ok_or_else(|| self.missing(path))?;
         weight.float(path).map_err(|source| self.at(source))?;
-        let bias = target.bias.as_ref().and_then(|slot| tensor(self.base, slot));
+        let bias = target.bias.as_ref().and_then(|slot| self.base.tensor(slot));
         if !target.transposed {
             return Ok((weight, bias));
         }
@@ -277,6 +282,9 @@ impl<'a> Parts<'a> {
             None => None,
         };
         let mut layer = Linear::new(Weight::load(&weight, (*stored, *dtype), device)?, bias);
+        if let Some(trained) = self.adapters.trained_at(self.component, path) {
+            layer.train(0, trained);
+        }
         for change in self.adapters.at(self.component, path) {
             layer
                 .attach(change.number, change.module, &Part::Whole, device)
@@ -306,6 +314,9 @@ impl<'a> Parts<'a> {
             None => None,
         };
         let mut layer = Conv2d::load(&weight, bias, config, (*stored, *dtype), device)?;
+        if let Some(trained) = self.adapters.trained_at(self.component, path) {
+            layer.train(0, trained);
+        }
         for change in self.adapters.at(self.component, path) {
             layer
                 .attach(change.number, change.module, device)

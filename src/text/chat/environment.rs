@@ -5,7 +5,7 @@ use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
 
 use super::clock::Clock;
-use super::{json, methods};
+use super::{json, methods, tags};
 
 /// About one instruction or 64 bytes of data each: 256 MB of strings at most.
 const FUEL: u64 = 4_000_000;
@@ -32,6 +32,7 @@ pub(super) fn new(clock: Clock) -> Result<Environment<'static>, Error> {
     environment.set_unknown_method_callback(methods::call);
     environment.add_filter("tojson", json::filter);
     environment.add_filter("trim", trim);
+    environment.add_filter(tags::FILTER, marks);
     environment.add_test("sequence", is_sequence);
     environment.add_function("raise_exception", raise);
     environment.add_function("strftime_now", move |format: &str| {
@@ -43,6 +44,20 @@ pub(super) fn new(clock: Clock) -> Result<Environment<'static>, Error> {
 fn raise(message: &Value) -> Result<Value, Error> {
     let message = message.to_string();
     Err(Error::new(ErrorKind::InvalidOperation, "refused").with_source(Raised(message)))
+}
+
+/// A variable that is true where the assistant's own words are to be marked.
+pub(super) const MARKED: &str = "generation_marked";
+/// What stands before and after them: characters that no text has.
+pub(super) const MARKS: [char; 2] = ['\u{fdd0}', '\u{fdd1}'];
+
+/// The assistant's own words, marked if that was asked for.
+fn marks(state: &State, words: Value) -> Value {
+    if state.lookup(MARKED).is_some_and(|marked| marked.is_true()) {
+        let [before, after] = MARKS;
+        return Value::from(format!("{before}{words}{after}"));
+    }
+    words
 }
 
 /// Jinja's `trim` is Python's `strip`, whose spaces are not quite Unicode's.

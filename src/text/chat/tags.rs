@@ -1,11 +1,13 @@
 //! The tags of a template, looked at before it is compiled.
 //!
 //! `{% generation %}…{% endgeneration %}`, with which templates mark the assistant's own words,
-//! becomes `{% with %}…{% endwith %}`: the same scope and whitespace control, and nothing else.
+//! becomes a scope (`with`) around a filter ([`FILTER`]), with the same whitespace control.
 //! Expressions that would nest too deeply for the compiler's stack are refused.
 
 /// Most characters of one tag, without spaces and text in quotes.
 const LONGEST_TAG: usize = 4096;
+/// The filter that the assistant's own words go through.
+pub(super) const FILTER: &str = "generation_marks";
 /// Most branches of one template; the compiler nests them.
 const MOST_BRANCHES: usize = 1000;
 
@@ -37,8 +39,10 @@ pub(super) fn prepare(source: &str) -> Result<String, (usize, String)> {
             return Err((line, problem));
         }
         match inside(tag) {
-            Some("generation") => result.push_str(&tag.replacen("generation", "with", 1)),
-            Some("endgeneration") => result.push_str(&tag.replacen("endgeneration", "endwith", 1)),
+            Some("generation") => {
+                result.push_str(&two_tags(tag, "with", &format!("filter {FILTER}")));
+            }
+            Some("endgeneration") => result.push_str(&two_tags(tag, "endfilter", "endwith")),
             Some("raw") => {
                 let end = end_of_raw(rest);
                 result.push_str(tag);
@@ -81,6 +85,14 @@ fn inside(tag: &str) -> Option<&str> {
     Some(inside.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim())
 }
 
+/// Two tags that control whitespace together as `tag` does.
+fn two_tags(tag: &str, first: &str, second: &str) -> String {
+    let open = if tag.starts_with("{%-") || tag.starts_with("{%+") { 3 } else { 2 };
+    let close = if tag.ends_with("-%}") || tag.ends_with("+%}") { 3 } else { 2 };
+    let (open, close) = (&tag[..open], &tag[tag.len() - close..]);
+    format!("{open} {first} %}}{{% {second} {close}")
+}
+
 fn end_of_raw(text: &str) -> usize {
     let mut at = 0;
     while let Some(found) = text[at..].find("{%") {
@@ -106,7 +118,7 @@ mod tests {
     fn only_the_tags_change() {
         assert_eq!(
             prepared("a{%- generation -%} {{ x }} {% endgeneration %}"),
-            "a{%- with -%} {{ x }} {% endwith %}"
+            "a{%- with %}{% filter generation_marks -%} {{ x }} {% endfilter %}{% endwith %}"
         );
         for same in [
             "{{ '{% generation %}' }}",
@@ -118,7 +130,10 @@ mod tests {
         ] {
             assert_eq!(prepared(same), same);
         }
-        assert_eq!(prepared("{{ '{#' }}{%generation%}"), "{{ '{#' }}{%with%}");
+        assert_eq!(
+            prepared("{{ '{#' }}{%generation%}"),
+            "{{ '{#' }}{% with %}{% filter generation_marks %}"
+        );
     }
 
     #[test]

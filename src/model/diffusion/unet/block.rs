@@ -54,6 +54,16 @@ impl Block {
     pub fn channels(&self) -> usize {
         self.layers.last().map_or(0, |layer| layer.resnet.outputs())
     }
+
+    /// The change of size after its layers, if it has one.
+    pub fn resample(
+        &self,
+        x: &Tensor,
+        size: Option<(usize, usize)>,
+        strengths: &Strengths,
+    ) -> Result<Tensor> {
+        self.resample.as_ref().map_or_else(|| Ok(x.clone()), |of| of.forward(x, size, strengths))
+    }
 }
 
 impl Layer {

@@ -6,17 +6,19 @@
 
 mod block;
 mod config;
+mod links;
 mod resnet;
 mod time;
 mod transformer;
 
 pub(super) use block::double;
 pub use config::UnetConfig;
+pub use links::State;
 pub(super) use transformer::{to_pixels, to_tokens};
 
 use std::ops::Range;
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use super::{DiffusionError, Parts};
 use crate::nn::{Conv2d, ConvConfig, GroupNorm, Strengths};
@@ -93,7 +95,7 @@ struct Mid {
 struct Pass<'a> {
     /// silu(time embedding), (rows, 1, width)
     time: Tensor,
-    context: &'a Context,
+    context: Context,
     strengths: &'a Strengths,
 }
 
@@ -222,60 +224,21 @@ impl Unet {
         })
     }
 
-    /// How many rows go through the layers together. A GPU takes all; a CPU as many as its caches hold
-    /// one tensor of, in parts of equal size: more would be slower, not faster.
-    fn rows_at_once(&self, latents: &Tensor) -> Result<usize> {
-        let (rows, _, height, width) = latents.dims4()?;
-        if !latents.device().is_cpu() {
-            return Ok(rows);
+    /// How many rows of the latents' size go through the layers together. A GPU takes all; a CPU as many
+    /// as its caches hold one tensor of: more would be slower, not faster.
+    pub fn most_rows(&self, height: usize, width: usize, device: &Device) -> Result<usize> {
+        if !device.is_cpu() {
+            return Ok(usize::MAX);
         }
         let row = self.conv_in.outputs()? * height * width * size_of::<f32>();
-        let most = (IN_CACHE / row.max(1)).max(1);
-        Ok(rows.div_ceil(rows.div_ceil(most).max(1)))
+        Ok((IN_CACHE / row.max(1)).max(1))
     }
 
-    fn predict(
-        &self,
-        latents: &Tensor,
-        timesteps: &[f64],
-        (context, added): (&Context, Option<&Added>),
-        strengths: &Strengths,
-    ) -> Result<Tensor> {
-        let device = latents.device();
-        let mut time = self.time.forward(timesteps, &self.config, self.dtype, device, strengths)?;
-        if let Some(add) = &self.add {
-            let Some(added) = added else {
-                candle_core::bail!("this model takes a pooled text embedding, and got none")
-            };
-            time = (time + add.forward(added, &self.config, self.dtype, strengths)?)?;
-        }
-        let pass = Pass { time: time.silu()?, context, strengths };
-        let mut x = self.conv_in.forward(&latents.to_dtype(self.dtype)?, strengths)?;
-        let mut skips = vec![x.clone()];
-        for block in &self.down {
-            for layer in &block.layers {
-                x = layer.forward(&x, &pass)?;
-                skips.push(x.clone());
-            }
-            if let Some(resample) = &block.resample {
-                x = resample.forward(&x, None, strengths)?;
-                skips.push(x.clone());
-            }
-        }
-        x = self.mid.forward(&x, &pass)?;
-        for block in &self.up {
-            for layer in &block.layers {
-                let Some(skip) = skips.pop() else { candle_core::bail!("no skip connection left") };
-                x = layer.forward(&Tensor::cat(&[&x, &skip], 1)?, &pass)?;
-            }
-            if let Some(resample) = &block.resample {
-                // sides that were odd below are cut to what they were there
-                let size = skips.last().map(Tensor::dims4).transpose()?;
-                x = resample.forward(&x, size.map(|(_, _, h, w)| (h, w)), strengths)?;
-            }
-        }
-        let x = self.norm_out.forward_silu(&x)?;
-        self.conv_out.forward(&x, strengths)?.to_dtype(DType::F32)
+    /// The same for latents, in parts of equal size.
+    fn rows_at_once(&self, latents: &Tensor) -> Result<usize> {
+        let (rows, _, height, width) = latents.dims4()?;
+        let most = self.most_rows(height, width, latents.device())?;
+        Ok(rows.div_ceil(rows.div_ceil(most).max(1)))
     }
 }
 

@@ -148,7 +148,7 @@ impl TransformerBlock {
         let h = self.norm1.forward(&x)?;
         let x = (self.attn1.forward(&h, &h, &[], strengths)? + x)?;
         let h = self.norm2.forward(&x)?;
-        let Context { tokens, starts } = pass.context;
+        let Context { tokens, starts } = &pass.context;
         let x = (self.attn2.forward(&h, tokens, starts, strengths)? + x)?;
         let h = self.gate.forward(&self.norm3.forward(&x)?, strengths)?;
         self.down.forward(&geglu(&h)?, strengths)? + x

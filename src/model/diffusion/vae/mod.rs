@@ -128,6 +128,11 @@ impl Vae {
         Ok((mean.contiguous()?, variance.clamp(-30f32, 20f32)?))
     }
 
+    /// What latents are multiplied by before the denoiser sees them.
+    pub fn scaling_factor(&self) -> f64 {
+        self.scale
+    }
+
     /// What the denoiser would be given for unscaled latents.
     pub fn scale(&self, latents: &Tensor) -> Result<Tensor> {
         latents * self.scale

@@ -1,0 +1,196 @@
+//! `lora-eval train`
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use indicatif::ProgressBar;
+use lora_eval::base::atomic;
+use lora_eval::config::{self, Resolved};
+use lora_eval::model::Base;
+use lora_eval::train::{Ending, Event, Log, Outcome, Training, Watch, task_of};
+use serde_json::json;
+
+use super::global::Global;
+use super::{RESUMABLE, output, progress};
+
+/// Set by the first Ctrl-C: the training ends after its step and saves.
+pub static STOP: AtomicBool = AtomicBool::new(false);
+/// Whether there is a training that will look at [`STOP`].
+pub static TRAINING: AtomicBool = AtomicBool::new(false);
+
+/// Train a LoRA adapter
+///
+/// The configuration is YAML (this program's keys, the article's and lora-scripts', LLaMA-Factory's,
+/// axolotl's or PEFT's names) or sd-scripts' TOML. The folder that results holds the adapter, its
+/// checkpoints, `config.yaml` with every value resolved, `train.jsonl` and TensorBoard's files.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    lora-eval train examples/style-sd15.yaml --out runs/ink\n  \
+    lora-eval train my.yaml --set optimizer.learning_rate=5e-5 --set adapter.rank=16\n  \
+    lora-eval train my.yaml --lint\n  \
+    lora-eval train my.yaml --resume")]
+pub struct Args {
+    /// The configuration
+    pub config: PathBuf,
+    /// A value in place of the configuration's; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// The training's folder, in place of the configuration's
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on from the newest checkpoint
+    #[arg(long)]
+    pub resume: bool,
+    /// Print every value and where it comes from, and train nothing
+    #[arg(long)]
+    pub explain: bool,
+}
+
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
+    let mut overrides = args.set.clone();
+    if let Some(out) = &args.out {
+        overrides.push(format!("output.dir={}", serde_json::to_string(out)?));
+    }
+    let unopened = std::cell::RefCell::new(None);
+    let task = |base: &str| match open_base(base, None) {
+        Ok(base) => Some(task_of(&base)),
+        Err(error) => {
+            *unopened.borrow_mut() = Some(error);
+            None
+        }
+    };
+    let resolved = config::load(&args.config, &overrides, &task);
+    // a base that cannot be opened is why its task is not known
+    if let (Err(_), Some(error)) = (&resolved, unopened.take()) {
+        return Err(error);
+    }
+    let resolved = resolved?;
+    if args.explain {
+        return explain(global, &resolved);
+    }
+    for note in &resolved.notes {
+        output::note(note);
+    }
+    let settings = &resolved.settings;
+    let base = open_base(&settings.base.model, settings.base.vae.as_deref())?;
+    let device = global.device()?;
+    let training = Training::open(base, settings, &device, &mut |text| tracing::info!("{text}"))?;
+    for note in &training.notes {
+        output::note(note);
+    }
+    let folder = &settings.output.dir;
+    let mut watch = Watchers::new(global, &resolved, training.saved_step(args.resume)?)?;
+    TRAINING.store(true, Ordering::Relaxed);
+    RESUMABLE.store(true, Ordering::Relaxed);
+    let outcome = training.run(args.resume, &mut watch, &STOP);
+    TRAINING.store(false, Ordering::Relaxed);
+    watch.bar.finish_and_clear();
+    finish(global, folder, &outcome?)
+}
+
+fn explain(global: &Global, resolved: &Resolved) -> anyhow::Result<()> {
+    if global.json {
+        let entries = resolved.entries.iter().map(|entry| {
+            json!({"key": entry.key, "value": entry.value, "origin": entry.origin.to_string()})
+        });
+        let entries: Vec<_> = entries.collect();
+        return output::json(&json!({"settings": entries, "notes": resolved.notes}));
+    }
+    print!("{}", resolved.explain());
+    Ok(())
+}
+
+fn open_base(name: &str, vae: Option<&Path>) -> anyhow::Result<Base> {
+    let path = lora_eval::hub::resolve(name)?;
+    let base = Base::open_to_run(&path)?;
+    Ok(match vae {
+        Some(vae) => base.with_autoencoder(vae)?,
+        None => base,
+    })
+}
+
+fn finish(global: &Global, folder: &Path, outcome: &Outcome) -> anyhow::Result<()> {
+    if outcome.ending == Ending::Stopped {
+        eprintln!("stopped after step {}; `--resume` goes on", outcome.state.step);
+        std::process::exit(130);
+    }
+    let best = outcome.state.best;
+    if global.json {
+        return output::json(&json!({
+            "out": outcome.adapter,
+            "best": outcome.best,
+            "folder": folder,
+            "steps": outcome.state.step,
+            "stopped_early": outcome.ending == Ending::EarlyStop,
+            "held_out": best.map(|(loss, _)| loss),
+            "held_out_step": best.map(|(_, step)| step),
+        }));
+    }
+    println!("{}", outcome.adapter.display());
+    if let Some(path) = &outcome.best {
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// All who watch a training.
+struct Watchers {
+    bar: ProgressBar,
+    log: Log,
+    quiet: bool,
+}
+
+impl Watchers {
+    fn new(global: &Global, resolved: &Resolved, step: usize) -> anyhow::Result<Self> {
+        let folder = &resolved.settings.output.dir;
+        let at = || format!("{}\nhint: choose another folder with `--out`", folder.display());
+        let log = Log::open(folder, step).with_context(at)?;
+        atomic::write(&folder.join("config.yaml"), resolved.to_yaml().as_bytes())
+            .with_context(at)?;
+        Ok(Self { bar: progress::training(global), log, quiet: global.quiet })
+    }
+}
+
+impl Watch for Watchers {
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        self.log.event(event)?;
+        match event {
+            Event::Start(start) => {
+                self.bar.set_length(start.steps as u64);
+                self.bar.set_position(start.step as u64);
+                if !self.quiet {
+                    self.bar.suspend(|| {
+                        eprintln!(
+                            "{} examples, {} steps; {} modules, {} numbers are trained; rank {}, alpha {}: scale {}",
+                            start.examples, start.steps, start.modules, start.trained, start.rank,
+                            start.alpha, start.scale
+                        );
+                    });
+                }
+            }
+            Event::Step(step) => {
+                self.bar.set_position(step.step as u64);
+                let memory = step.memory.map_or(String::new(), |bytes| {
+                    format!(", {} MB", bytes >> 20)
+                });
+                self.bar.set_message(format!("loss {:.4}{memory}", step.smoothed));
+            }
+            Event::Guard { step, kind, action, samples } => {
+                let samples = if samples.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ({})", lora_eval::base::hint::first_few(samples))
+                };
+                self.bar.suspend(|| output::note(&format!("step {step}: {kind}: {action}{samples}")));
+            }
+            Event::HeldOut { step, loss, best } => {
+                let best = if *best { ", the best so far" } else { "" };
+                tracing::info!("step {step}: held-out loss {loss:.5}{best}");
+            }
+            Event::Checkpoint { .. } | Event::Sample { .. } | Event::End { .. } => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,44 @@
+//! Floor 6: adapters trained.
+
+mod backward;
+mod checkpoint;
+mod data;
+mod error;
+mod gradients;
+mod guard;
+mod image;
+mod ladder;
+mod log;
+pub mod memory;
+mod metadata;
+pub mod optimizer;
+mod order;
+mod parameters;
+mod proof;
+mod rates;
+mod samples;
+mod schedule;
+mod select;
+mod state;
+mod task;
+mod text;
+mod trainer;
+mod training;
+mod watch;
+
+pub use checkpoint::Saved;
+pub use backward::{Chain, End, Pass, backward};
+pub use error::TrainError;
+pub use gradients::Gradients;
+pub use image::{ImageTask, Picture, Pictures};
+pub use log::Log;
+pub use order::Order;
+pub use parameters::{Parameters, Part, Role};
+pub use schedule::{Schedule, ScheduleError};
+pub use select::{Chosen, select};
+pub use task::{Loss, Task, mean};
+pub use state::State;
+pub use text::TextTask;
+pub use trainer::{Ending, Trainer};
+pub use training::{Outcome, Training, task_of};
+pub use watch::{Event, Start, Step, Watch};
