@@ -123,6 +123,34 @@ mod tests {
         }
     }
 
+    /// The first numbers of `tests/parity/train_random.py`, a restatement in numpy.
+    #[test]
+    fn numbers_are_those_of_the_restatement_in_numpy() {
+        let uniform = [
+            0.803_557_011_880_911_9,
+            0.974_383_629_742_078_5,
+            0.280_995_372_799_225_15,
+            0.903_417_553_636_245_4,
+            0.921_767_584_863_118_8,
+            0.187_602_601_828_984_92,
+        ];
+        let normal = [
+            0.652_824_849_494_437_6,
+            -0.105_990_564_084_452_94,
+            1.308_877_135_938_130_4,
+            -0.908_666_493_494_552_9,
+        ];
+        let mut draws = Random::new(42, "noise").at(7, 3, 1);
+        assert_eq!(uniform.map(|_| draws.uniform()), uniform);
+        let mut draws = Random::new(42, "noise").at(7, 3, 1);
+        for value in normal {
+            assert!((draws.normal() - value).abs() < 1e-14, "{value}");
+        }
+        assert_eq!(Random::new(42, "timestep").at(7, 3, 0).below(1000), 247);
+        let order = Random::new(42, "order").permutation(10, 3);
+        assert_eq!(order, [3, 4, 7, 9, 2, 8, 6, 0, 1, 5]);
+    }
+
     #[test]
     fn a_permutation_holds_each_number_once() {
         let mut order = Random::new(7, "order").permutation(100, 3);

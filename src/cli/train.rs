@@ -172,9 +172,8 @@ impl Watch for Watchers {
             }
             Event::Step(step) => {
                 self.bar.set_position(step.step as u64);
-                let memory = step.memory.map_or(String::new(), |bytes| {
-                    format!(", {} MB", bytes >> 20)
-                });
+                let memory =
+                    step.memory.map_or(String::new(), |bytes| format!(", {} MB", bytes >> 20));
                 self.bar.set_message(format!("loss {:.4}{memory}", step.smoothed));
             }
             Event::Guard { step, kind, action, samples } => {
@@ -183,7 +182,8 @@ impl Watch for Watchers {
                 } else {
                     format!(" ({})", lora_eval::base::hint::first_few(samples))
                 };
-                self.bar.suspend(|| output::note(&format!("step {step}: {kind}: {action}{samples}")));
+                self.bar
+                    .suspend(|| output::note(&format!("step {step}: {kind}: {action}{samples}")));
             }
             Event::HeldOut { step, loss, best } => {
                 let best = if *best { ", the best so far" } else { "" };

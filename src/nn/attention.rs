@@ -219,8 +219,14 @@ mod tests {
 
     #[test]
     fn queries_may_be_composed_in_parts() -> Result<()> {
-        let attention =
-            Attention { scale: 0.6, softcap: None, causal: true, window: Some(9), starts: vec![2], texts: vec![0, 11, 12] };
+        let attention = Attention {
+            scale: 0.6,
+            softcap: None,
+            causal: true,
+            window: Some(9),
+            starts: vec![2],
+            texts: vec![0, 11, 12],
+        };
         let values = |heads: usize, tokens: usize| {
             let n = heads * tokens * 4;
             let values: Vec<f32> = (0..n).map(|i| ((i * 37 % 101) as f32 - 50.0) / 40.0).collect();

@@ -67,8 +67,8 @@ fn input_gradient(
         side + 2 * padding - ((given - 1) * stride + dilation * (kernel - 1) + 1)
     };
     let (_, _, given_height, given_width) = gradient.dims4()?;
-    let rest = missing(height, given_height, kernel_height)
-        .max(missing(width, given_width, kernel_width));
+    let rest =
+        missing(height, given_height, kernel_height).max(missing(width, given_width, kernel_width));
     let whole = gradient.contiguous()?.conv_transpose2d(w, padding, rest, stride, dilation)?;
     whole.narrow(2, 0, height)?.narrow(3, 0, width)?.contiguous()
 }
@@ -134,8 +134,7 @@ mod tests {
         for (kernel, stride, padding) in [(3, 1, 1), (3, 2, 1), (1, 1, 0), (3, 1, 0)] {
             let w = values(&[4, 3, kernel, kernel], 2)?;
             let config = ConvConfig { stride, padding, dilation: 1, groups: 1 };
-            let (ours, theirs) =
-                (conv2d(&x, &w, config)?, x.conv2d(&w, padding, stride, 1, 1)?);
+            let (ours, theirs) = (conv2d(&x, &w, config)?, x.conv2d(&w, padding, stride, 1, 1)?);
             same(&x, &ours, &theirs)?;
         }
         let x = Var::from_tensor(&values(&[2, 5, 6], 1)?)?;

@@ -38,7 +38,10 @@ pub(super) trait Product {
 
 impl Trained {
     /// The magnitude that leaves a weight as it is: the norms of its rows, (out).
-    pub(super) fn magnitude_of(layer: &impl Product, (out, depth): (usize, usize)) -> Result<Tensor> {
+    pub(super) fn magnitude_of(
+        layer: &impl Product,
+        (out, depth): (usize, usize),
+    ) -> Result<Tensor> {
         layer.norms(&Tensor::zeros((out, depth), DType::F32, &candle_core::Device::Cpu)?)
     }
 
@@ -116,4 +119,52 @@ pub(super) fn norms(weight: &super::Weight, delta: &Tensor) -> Result<Tensor> {
 /// `x·Wᵀ` with a weight that is a tensor.
 pub(super) fn product(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     linear(x, w)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+    use crate::nn::{Linear, Weight};
+
+    fn values(shape: &[usize], seed: usize) -> Result<Tensor> {
+        let n: usize = shape.iter().product();
+        let values = (0..n).map(|i| ((i * 37 + seed * 11) % 101) as f32 / 50.0 - 1.0);
+        Tensor::from_vec(values.collect::<Vec<f32>>(), shape, &Device::Cpu)
+    }
+
+    /// Σ g·y by central differences in every number of A and B, with x a variable or not.
+    #[test]
+    fn gradients_do_not_depend_on_whether_the_input_has_one() -> Result<()> {
+        for rows in [1, 3] {
+            let x = values(&[rows, 5, 6], 1)?;
+            let a = Var::from_tensor(&values(&[2, 6], 2)?)?;
+            let b = Var::from_tensor(&values(&[4, 2], 3)?)?;
+            let mut layer = Linear::new(Weight::Dense(values(&[4, 6], 4)?), None);
+            let trained = Trained {
+                a: a.as_tensor().clone(),
+                b: b.as_tensor().clone(),
+                scale: 0.5,
+                magnitude: None,
+                dropout: 0.0,
+                lane: 0,
+            };
+            layer.train(0, trained);
+            let strengths = Strengths::new(vec![vec![1.0]; rows]);
+            let g = values(&[rows, 5, 4], 5)?;
+            let slopes = |x: &Tensor| -> Result<Vec<Vec<f32>>> {
+                let all = (layer.forward(x, &strengths)? * &g)?.sum_all()?.backward()?;
+                [&a, &b]
+                    .iter()
+                    .map(|var| all.get(var).unwrap().flatten_all()?.to_vec1::<f32>())
+                    .collect()
+            };
+            let plain = slopes(&x)?;
+            let input = Var::from_tensor(&x)?;
+            let tracked = slopes(input.as_tensor())?;
+            assert_eq!(plain, tracked);
+        }
+        Ok(())
+    }
 }

@@ -42,7 +42,7 @@ struct Kept {
 /// depend on variables are the second result.
 pub fn backward<T>(
     chain: &dyn Chain,
-    start: Vec<Tensor>,
+    start: &[Tensor],
     pass: Pass<'_>,
     gradients: &mut Gradients,
     end: impl FnOnce(&Tensor) -> Result<End<T>, TrainError>,
@@ -51,7 +51,7 @@ pub fn backward<T>(
     let start: Vec<Tensor> = start.iter().map(Tensor::detach).collect();
     if !pass.checkpointing {
         let part = Kept { links: 0..chain.links(), state: start, wanted };
-        return whole(chain, part, pass, gradients, end);
+        return whole(chain, &part, pass, gradients, end);
     }
     let (last, kept) = forward(chain, start, wanted, pass)?;
     let first = last.first().ok_or_else(|| candle_core::Error::Msg("an empty state".to_owned()))?;
@@ -70,7 +70,7 @@ pub fn backward<T>(
 /// All links in one graph.
 fn whole<T>(
     chain: &dyn Chain,
-    part: Kept,
+    part: &Kept,
     pass: Pass<'_>,
     gradients: &mut Gradients,
     end: impl FnOnce(&Tensor) -> Result<End<T>, TrainError>,
@@ -106,7 +106,8 @@ fn forward(
         let needs = needs.collect();
         kept.push(Kept { links: link..link + 1, state: state.clone(), wanted });
         // a tensor that was handed on stays the same tensor
-        let cut = |output: &Tensor| if output.track_op() { output.detach() } else { output.clone() };
+        let cut =
+            |output: &Tensor| if output.track_op() { output.detach() } else { output.clone() };
         (state, wanted) = (outputs.iter().map(cut).collect(), needs);
     }
     Ok((state, kept))
@@ -160,7 +161,7 @@ impl Kept {
             gradients.add(&mut found)?;
             for (input, through) in inputs.iter().zip(&mut through) {
                 if let Some(slope) = found.remove(input) {
-                    *through = sum(through.take(), slope)?;
+                    *through = sum(through.take(), slope.detach())?;
                 }
             }
         }

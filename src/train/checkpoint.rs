@@ -12,10 +12,10 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::TrainError;
 use super::optimizer::Optimizer;
 use super::parameters::Parameters;
 use super::state::State;
-use super::TrainError;
 use crate::base::atomic::{AtomicFolder, sync_folder};
 use crate::base::terminal::printable;
 

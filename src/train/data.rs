@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
+use super::TrainError;
 use super::image::{Picture, Pictures};
 use super::training::hash_all;
-use super::TrainError;
 use crate::adapter::Component;
 use crate::base::digest::{sha256, sha256_tree};
 use crate::base::random::Random;

@@ -27,7 +27,10 @@ pub enum TrainError {
         hint: String,
     },
     /// A pattern that is no regular expression.
-    #[error("{key}: `{}` is not a regular expression: {problem}\nhint: escape what is meant as it stands, `.` as `\\.`", printable(pattern))]
+    #[error(
+        "{key}: `{}` is not a regular expression: {problem}\nhint: escape what is meant as it stands, `.` as `\\.`",
+        printable(pattern)
+    )]
     Pattern {
         /// The key.
         key: &'static str,
@@ -59,7 +62,9 @@ pub enum TrainError {
         hint: String,
     },
     /// A module that no gradient reaches, or whose values do not move.
-    #[error("{module}: {problem}\nhint: this module would learn nothing; leave it out with `adapter.targets`, and report it")]
+    #[error(
+        "{module}: {problem}\nhint: this module would learn nothing; leave it out with `adapter.targets`, and report it"
+    )]
     NotLearning {
         /// The module and which of its tensors.
         module: String,
@@ -67,7 +72,9 @@ pub enum TrainError {
         problem: String,
     },
     /// A gradient that disagrees with finite differences.
-    #[error("{module}: the gradient along itself is {analytic:.4e}, finite differences say {numeric:.4e}\nhint: with 16-bit bases this may be rounding: `run.prove: false` skips the check; with f32 please report it")]
+    #[error(
+        "{module}: the gradient along itself is {analytic:.4e}, finite differences say {numeric:.4e}\nhint: please report it; `run.prove: false` skips the check"
+    )]
     WrongGradient {
         /// The module.
         module: String,

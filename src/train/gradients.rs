@@ -35,9 +35,13 @@ impl Gradients {
     }
 
     /// Adds what a backward pass left.
+    ///
+    /// candle computes gradients with tracked operations: one that is `g·A` would, in a second pass,
+    /// lead back to A. They are cut from their graph wherever they are taken.
     pub fn add(&mut self, found: &mut GradStore) -> Result<()> {
         for (variable, sum) in self.variables.iter().zip(&mut self.sums) {
             if let Some(gradient) = found.remove(variable) {
+                let gradient = gradient.detach();
                 *sum = Some(match sum.take() {
                     Some(sum) => (sum + gradient)?,
                     None => gradient,

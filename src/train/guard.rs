@@ -112,7 +112,8 @@ mod tests {
     use super::*;
 
     fn losses(values: &[f64]) -> Vec<Loss> {
-        let loss = |(example, sum): (u32, &f64)| Loss { example, sum: *sum, weight: 1.0, time: None };
+        let loss =
+            |(example, sum): (u32, &f64)| Loss { example, sum: *sum, weight: 1.0, time: None };
         (0..).zip(values).map(loss).collect()
     }
 
@@ -156,6 +157,9 @@ mod tests {
     fn a_single_enormous_loss_is_an_explosion() {
         let mut guard = Guard::default();
         guard.judge(&losses(&[2.0]), 1.0);
-        assert!(matches!(guard.judge(&losses(&[90.0]), 1.0), Verdict::Back { kind: "explosion", .. }));
+        assert!(matches!(
+            guard.judge(&losses(&[90.0]), 1.0),
+            Verdict::Back { kind: "explosion", .. }
+        ));
     }
 }

@@ -39,7 +39,7 @@ fn kept(text: &str, step: usize) -> String {
         let at = value.and_then(|value| value["step"].as_u64());
         step > 0 && at.is_some_and(|at| at <= step as u64)
     };
-    text.lines().filter(before).map(|line| format!("{line}\n")).collect()
+    text.lines().filter(before).flat_map(|line| [line, "\n"]).collect()
 }
 
 impl Watch for Log {

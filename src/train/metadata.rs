@@ -15,7 +15,8 @@ pub fn metadata(
     state: &State,
     (examples, tags): (usize, &Value),
 ) -> BTreeMap<String, String> {
-    let Settings { base, adapter, data, optimizer, schedule, run, diffusion, output, .. } = settings;
+    let Settings { base, adapter, data, optimizer, schedule, run, diffusion, output, .. } =
+        settings;
     let truth = |value: bool| if value { "True" } else { "False" }.to_owned();
     let or_none = |value: Option<f64>| value.map_or("None".to_owned(), |value| value.to_string());
     let warmup = match schedule.warmup {
@@ -65,7 +66,10 @@ pub fn metadata(
         ("ss_tag_frequency", tags.to_string()),
         ("modelspec.sai_model_spec", "1.0.0".to_owned()),
         ("modelspec.title", output.name.clone()),
-        ("modelspec.implementation", "https://github.com/Stability-AI/generative-models".to_owned()),
+        (
+            "modelspec.implementation",
+            "https://github.com/Stability-AI/generative-models".to_owned(),
+        ),
         ("modelspec.resolution", format!("{width}x{height}")),
         ("lora_eval_version", env!("CARGO_PKG_VERSION").to_owned()),
     ];

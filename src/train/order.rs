@@ -102,7 +102,8 @@ mod tests {
                 (0..2).flat_map(|step| examples(&order, 2 * epoch + step)).collect();
             seen.sort_unstable();
             let e = u32::try_from(epoch).unwrap_or(0);
-            let expected = [(0, e), (1, 3 * e), (1, 3 * e + 1), (1, 3 * e + 2), (2, 2 * e), (2, 2 * e + 1)];
+            let expected =
+                [(0, e), (1, 3 * e), (1, 3 * e + 1), (1, 3 * e + 2), (2, 2 * e), (2, 2 * e + 1)];
             assert_eq!(seen, expected);
         }
         assert_eq!(order.step(1).len(), 2, "the last step of an epoch is short");

@@ -71,9 +71,5 @@ impl Rates {
 fn refused(error: &ScheduleError) -> TrainError {
     let text = error.to_string();
     let (problem, hint) = text.split_once("\nhint: ").unwrap_or((&text, "choose another"));
-    TrainError::Setting {
-        key: "schedule.kind",
-        problem: problem.to_owned(),
-        hint: hint.to_owned(),
-    }
+    TrainError::Setting { key: "schedule.kind", problem: problem.to_owned(), hint: hint.to_owned() }
 }

@@ -1,11 +1,11 @@
 //! Generations while an adapter is trained.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::TrainError;
 use super::watch::Event;
 use crate::config::SampleSettings;
-use crate::generate::image::{Job, ImageModel, RowStrengths};
+use crate::generate::image::{ImageModel, Job, RowStrengths};
 use crate::generate::{Noise, Row, Sampling, Stopping, complete, prefill};
 use crate::model::decoder::Decoder;
 use crate::model::diffusion::noise::NoiseSource;
@@ -96,34 +96,38 @@ impl Samples {
         let mut events = Vec::new();
         for (place, line) in self.lines.iter().enumerate() {
             let path = folder.join(format!("step-{step:08}-{}.png", place + 1));
-            self.picture(line, model, &path)?;
+            line.draw(model, &path)?;
             let (name, text) = (line.prompt.clone(), String::new());
             events.push(Event::Sample { step, name, text, path: Some(path) });
         }
         Ok(events)
     }
+}
 
-    fn picture(&self, line: &Line, model: &ImageModel, path: &PathBuf) -> Result<(), TrainError> {
-        let refused = |problem: String| TrainError::Prompts { path: path.clone(), problem };
-        let prompt = Prompt::parse(&line.prompt).map_err(|e| refused(e.to_string()))?;
+impl Line {
+    /// Draws it into a file.
+    fn draw(&self, model: &ImageModel, path: &Path) -> Result<(), TrainError> {
+        let refused = |problem: String| TrainError::Prompts { path: path.to_owned(), problem };
+        let prompt = Prompt::parse(&self.prompt).map_err(|e| refused(e.to_string()))?;
         let side = model.side();
-        let sampler = Choice { algorithm: Algorithm::EulerAncestral, schedule: Schedule::Automatic };
+        let sampler =
+            Choice { algorithm: Algorithm::EulerAncestral, schedule: Schedule::Automatic };
         let job = Job {
             prompt: &prompt,
-            negative: line.negative.as_deref(),
-            width: line.width.unwrap_or(side),
-            height: line.height.unwrap_or(side),
-            steps: line.steps,
-            guidance: line.guidance,
+            negative: self.negative.as_deref(),
+            width: self.width.unwrap_or(side),
+            height: self.height.unwrap_or(side),
+            steps: self.steps,
+            guidance: self.guidance,
             guidance_rescale: 0.0,
             sampler,
             clip_skip: 1,
-            seed: line.seed,
+            seed: self.seed,
             source: NoiseSource::Cpu,
         };
         let row = RowStrengths { text: vec![1.0], unet: vec![1.0] };
         let drawn = model.draw(&job, &[row], &|_| ())?;
-        let written = |source| TrainError::Write { path: path.clone(), source };
+        let written = |source| TrainError::Write { path: path.to_owned(), source };
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(written)?;
         }
@@ -133,9 +137,7 @@ impl Samples {
         }
         Ok(())
     }
-}
 
-impl Line {
     fn plain(text: &str) -> Self {
         let prompt = text.trim().to_owned();
         let (negative, width, height) = (None, None, None);
@@ -171,8 +173,12 @@ mod tests {
     fn lines_are_those_of_sd_scripts() {
         let line = Line::read("a fox, --ink --n ugly, blurry --w 512 --h 768 --d 7 --s 30 --l 5.5");
         assert_eq!(line, Err("`--ink`: expected --n, --w, --h, --d, --s or --l".to_owned()));
-        let line = Line::read("a fox --n ugly, blurry --w 512 --h 768 --d 7 --s 30 --l 5.5").unwrap();
-        assert_eq!((line.prompt.as_str(), line.negative.as_deref()), ("a fox", Some("ugly, blurry")));
+        let line =
+            Line::read("a fox --n ugly, blurry --w 512 --h 768 --d 7 --s 30 --l 5.5").unwrap();
+        assert_eq!(
+            (line.prompt.as_str(), line.negative.as_deref()),
+            ("a fox", Some("ugly, blurry"))
+        );
         assert_eq!((line.width, line.height, line.seed), (Some(512), Some(768), 7));
         assert_eq!((line.steps, line.guidance), (30, 5.5));
         assert!(Line::read("a fox --w wide").is_err());

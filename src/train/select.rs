@@ -39,6 +39,21 @@ pub fn select(base: &Base, settings: &AdapterSettings) -> Result<Vec<Chosen>, Tr
     Ok(chosen)
 }
 
+/// Last names of attention's projections in all families.
+const ATTENTION: [&str; 11] = [
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "out_proj",
+    "qkv_proj",
+    "to_q",
+    "to_k",
+    "to_v",
+    "to_out.0",
+    "query_key_value",
+];
+
 struct Rules<'a> {
     settings: &'a AdapterSettings,
     pattern: Option<Regex>,
@@ -47,8 +62,11 @@ struct Rules<'a> {
 }
 
 fn regex(key: &'static str, pattern: &str) -> Result<Regex, TrainError> {
-    Regex::new(pattern)
-        .map_err(|e| TrainError::Pattern { key, pattern: pattern.to_owned(), problem: e.to_string() })
+    Regex::new(pattern).map_err(|e| TrainError::Pattern {
+        key,
+        pattern: pattern.to_owned(),
+        problem: e.to_string(),
+    })
 }
 
 impl<'a> Rules<'a> {
@@ -117,10 +135,6 @@ impl<'a> Rules<'a> {
             Component::Unet => path.contains("attentions."),
             _ => path.contains("encoder.layers."),
         };
-        const ATTENTION: [&str; 11] = [
-            "q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "qkv_proj", "to_q", "to_k", "to_v",
-            "to_out.0", "query_key_value",
-        ];
         let ends = |name: &str| {
             path == name || path.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
         };
@@ -137,9 +151,9 @@ impl<'a> Rules<'a> {
     fn check(&self, base: &Base, chosen: &[Chosen]) -> Result<(), TrainError> {
         let missing = match &self.settings.targets {
             Targets::Names(names) => names.iter().find(|name| {
-                !chosen.iter().any(|c| {
-                    c.id.path == **name || c.id.path.ends_with(&format!(".{name}"))
-                })
+                !chosen
+                    .iter()
+                    .any(|c| c.id.path == **name || c.id.path.ends_with(&format!(".{name}")))
             }),
             _ => None,
         };
@@ -150,7 +164,9 @@ impl<'a> Rules<'a> {
             .table
             .targets()
             .filter(|target| matches!(target.weight.shape.len(), 2 | 4))
-            .filter_map(|target| target.id.path.rsplit('.').find(|part| part.parse::<u8>().is_err()))
+            .filter_map(|target| {
+                target.id.path.rsplit('.').find(|part| part.parse::<u8>().is_err())
+            })
             .collect();
         let known: Vec<&str> = known.into_iter().collect();
         let hint = match missing.and_then(|name| nearest(name, known.iter().copied())) {

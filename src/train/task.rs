@@ -42,6 +42,9 @@ pub trait Task {
     /// The loss of held-out examples: without dropout or chance, noise and timesteps always the same.
     fn held_out_loss(&self, examples: std::ops::Range<usize>) -> Result<Vec<Loss>, TrainError>;
 
+    /// Whether it computes in f32 throughout, so that differences of its losses mean something.
+    fn is_exact(&self) -> bool;
+
     /// Where an example comes from, for messages.
     fn name(&self, example: u32) -> String;
 }

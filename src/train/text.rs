@@ -31,6 +31,7 @@ pub struct TextTask {
     held_out: Vec<Vec<TextExample>>,
     repeats: usize,
     dropout: Option<Random>,
+    exact: bool,
 }
 
 impl TextTask {
@@ -52,7 +53,10 @@ impl TextTask {
             }
         }
         let text = &settings.data.text;
+        // products with quantised blocks round their inputs
+        let exact = decoder.dtype() == candle_core::DType::F32 && base.gguf.is_none();
         Ok(Self {
+            exact,
             decoder,
             rows: rows(examples, text.packing.then_some(text.max_length)),
             held_out: rows(held_out, None),
@@ -67,8 +71,10 @@ impl TextTask {
     }
 
     fn prepare(&self, rows: &[&[TextExample]]) -> Result<Batch, TrainError> {
-        let examples = rows.iter().enumerate().flat_map(|(row, of)| of.iter().map(move |e| (row, e)));
-        let tokens: Vec<&[u32]> = examples.clone().map(|(_, example)| &example.tokens[..]).collect();
+        let examples =
+            rows.iter().enumerate().flat_map(|(row, of)| of.iter().map(move |e| (row, e)));
+        let tokens: Vec<&[u32]> =
+            examples.clone().map(|(_, example)| &example.tokens[..]).collect();
         let mut batch = Batch {
             texts: self.decoder.texts(&tokens)?,
             places: Vec::new(),
@@ -103,7 +109,8 @@ impl TextTask {
         for (chunk, targets) in batch.targets.chunks(CHUNK).enumerate() {
             let first = chunk * CHUNK;
             let part = learnt.narrow(1, first, targets.len())?.contiguous()?;
-            let part = if gradient.is_some() { Var::from_tensor(&part)?.into_inner() } else { part };
+            let part =
+                if gradient.is_some() { Var::from_tensor(&part)?.into_inner() } else { part };
             let logits = self.decoder.logits(&part, strengths)?.squeeze(0)?;
             let losses = cross_entropy(&logits, targets)?;
             for (loss, owner) in losses.to_vec1::<f32>()?.iter().zip(&batch.owners[first..]) {
@@ -112,7 +119,7 @@ impl TextTask {
             if let Some((total, gradients)) = &mut gradient {
                 let mut found = (losses.sum_all()? * total.recip())?.backward()?;
                 gradients.add(&mut found)?;
-                slopes.push(found.remove(&part).map_or_else(|| part.zeros_like(), Ok)?);
+                slopes.push(found.remove(&part).map_or_else(|| part.zeros_like(), Ok)?.detach());
             }
         }
         if gradient.is_none() {
@@ -222,9 +229,9 @@ impl Task for TextTask {
         let (prepared, strengths) = (self.prepare(&rows)?, self.strengths(batch, 1.0));
         let chain =
             Blocks { decoder: &self.decoder, texts: &prepared.texts, strengths: &strengths };
-        let start = vec![self.decoder.embed(&prepared.texts, &strengths)?];
+        let start = [self.decoder.embed(&prepared.texts, &strengths)?];
         let mut of_head = Gradients::like(gradients);
-        let (sums, _) = backward(&chain, start, pass, gradients, |hidden| {
+        let (sums, _) = backward(&chain, &start, pass, gradients, |hidden| {
             let gradient = Some((total, &mut of_head));
             let (sums, slope) = self.end(&prepared, (hidden, &strengths), gradient)?;
             Ok((sums, slope.map_or_else(|| hidden.zeros_like(), Ok)?))
@@ -244,8 +251,13 @@ impl Task for TextTask {
     }
 
     fn held_out_loss(&self, range: Range<usize>) -> Result<Vec<Loss>, TrainError> {
-        let rows: Vec<&[TextExample]> =
-            self.held_out.get(range.clone()).unwrap_or_default().iter().map(Vec::as_slice).collect();
+        let rows: Vec<&[TextExample]> = self
+            .held_out
+            .get(range.clone())
+            .unwrap_or_default()
+            .iter()
+            .map(Vec::as_slice)
+            .collect();
         let sums = self.forward(&self.prepare(&rows)?, &Strengths::new(vec![vec![1.0]]))?;
         let visit = |example| Visit {
             example: u32::try_from(example).unwrap_or(u32::MAX),
@@ -254,6 +266,10 @@ impl Task for TextTask {
         };
         let visits: Vec<Visit> = range.map(visit).collect();
         Ok(losses(&visits, &rows, &sums))
+    }
+
+    fn is_exact(&self) -> bool {
+        self.exact
     }
 
     fn name(&self, example: u32) -> String {

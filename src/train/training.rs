@@ -153,7 +153,7 @@ impl Training {
         if resume && let Some(saved) = trainer.saved()? {
             trainer.resume(&saved)?;
         }
-        let (ending, state) = trainer.run(self.start())?;
+        let (ending, state) = trainer.run(&self.start())?;
         self.write(&self.settings.output.dir, &state)?;
         let best = state.best.filter(|(_, step)| *step != state.step).map(|(_, step)| {
             let kept = Trainer::adapter_of(&self.settings, step, &self.file_name(""));
@@ -306,7 +306,9 @@ fn image_task(
         let (width, height) = picture.placed.bucket;
         return Err(TrainError::Setting {
             key: "data.image.bucket_step",
-            problem: format!("a bucket of {width}×{height}, and the autoencoder makes {factor}×{factor} pixels of one latent"),
+            problem: format!(
+                "a bucket of {width}×{height}, and the autoencoder makes {factor}×{factor} pixels of one latent"
+            ),
             hint: "take 64, and a resolution that is a multiple of it".to_owned(),
         });
     }
@@ -316,7 +318,7 @@ fn image_task(
     } else {
         None
     };
-    ImageTask::new(model, pictures, settings, cache)
+    ImageTask::new(model, pictures, settings, cache.as_ref())
 }
 
 /// Modules of text encoders behind the layer that is read would learn nothing, and are left out.
@@ -331,15 +333,14 @@ fn reachable(
         path.strip_prefix("encoder.layers.")?.split('.').next()?.parse().ok()
     };
     let of_first = base.table.targets().filter(|target| target.id.component == TextEncoder);
-    let depth = of_first.filter_map(|target| layer(&target.id.path)).max().map_or(0, |last| last + 1);
+    let depth =
+        of_first.filter_map(|target| layer(&target.id.path)).max().map_or(0, |last| last + 1);
     let xl = base.table.components().contains(&TextEncoder2);
     // SDXL reads the layer before the last at least; the second encoder's last one gives the pooled text
     let mut skipped = clip_skip.max(1) - 1;
     if xl {
         skipped = skipped.max(1);
-    } else if base.shape == crate::model::Shape::File
-        && base.describe().contains(" 2.x")
-    {
+    } else if base.shape == crate::model::Shape::File && base.describe().contains(" 2.x") {
         skipped += 1;
     }
     let all = chosen.len();

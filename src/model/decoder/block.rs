@@ -31,7 +31,7 @@ pub(super) struct Norms {
 #[derive(Debug)]
 pub(super) enum Projections {
     Apart(Vec<Linear>),
-    Fused(Linear, Vec<usize>),
+    Fused(Box<Linear>, Vec<usize>),
 }
 
 impl Projections {

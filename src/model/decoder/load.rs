@@ -187,7 +187,7 @@ impl Source<'_> {
         if self.has(&format!("{}{name}.weight", self.prefix)) {
             let widths: Vec<usize> = parts.iter().map(|(_, width)| *width).collect();
             let layer = self.linear(&name, (widths.iter().sum(), inputs))?;
-            return Ok(Projections::Fused(layer, widths));
+            return Ok(Projections::Fused(Box::new(layer), widths));
         }
         let part =
             |(name, width): &(&str, usize)| self.linear(&format!("{at}.{name}"), (*width, inputs));

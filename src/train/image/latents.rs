@@ -111,10 +111,8 @@ impl Latents {
         let Some((cache, encoder)) = &self.cache else {
             return encode(vae, example, (placed, augment), device);
         };
-        let bytes = sha256_file(&example.picture).map_err(|source| TrainError::Read {
-            path: example.picture.clone(),
-            source,
-        })?;
+        let bytes = sha256_file(&example.picture)
+            .map_err(|source| TrainError::Read { path: example.picture.clone(), source })?;
         let key = latent_key(&bytes, placed, augment, encoder, vae.dtype().as_str());
         if let Some(moments) = cache.get(&key).and_then(|entry| from_entry(&entry)) {
             return Ok(moments);

@@ -55,6 +55,9 @@ pub struct Picture {
 /// The examples of a training: those learnt from (regularization pictures last) and those held out.
 pub type Pictures = (Vec<Picture>, Vec<Picture>);
 
+/// Channels, height and width.
+type Extents = (usize, usize, usize);
+
 /// Timesteps at which each held-out picture is looked at.
 const FIXED: usize = 4;
 
@@ -64,7 +67,7 @@ impl ImageTask {
         model: ImageModel,
         (examples, held_out): Pictures,
         settings: &Settings,
-        cache: Option<(Cache, [String; 2])>,
+        cache: Option<&(Cache, [String; 2])>,
     ) -> Result<Self, TrainError> {
         let data = &settings.data.image;
         let of_base = model.sampler.prediction();
@@ -78,7 +81,7 @@ impl ImageTask {
             let noise = (schedule.clone(), prediction);
             Noising::new(&settings.diffusion, noise, (settings.run.seed, purpose))
         };
-        let part = |at: usize| cache.as_ref().map(|(c, hashes)| (c.clone(), hashes[at].clone()));
+        let part = |at: usize| cache.map(|(c, hashes)| (c.clone(), hashes[at].clone()));
         let plain = crate::config::ImageDataSettings {
             flip: false,
             random_crop: false,
@@ -143,7 +146,7 @@ impl ImageTask {
         (latents, noising): (&Latents, &Noising),
         (number, picture): (u32, &Picture),
         (visit, augment): (u32, &Augment),
-    ) -> Result<(Vec<f32>, (usize, usize, usize)), TrainError> {
+    ) -> Result<(Vec<f32>, Extents), TrainError> {
         let moments = self.moments(latents, (number, picture), augment)?;
         let noise = noising.of_latent(number, visit, moments.len());
         let scale = self.model.diffusion.vae.scaling_factor();
@@ -166,7 +169,12 @@ impl ImageTask {
             }
             let mut draws = self.caption.at(visit.example, visit.visit, 0);
             let caption = image::caption(&picture.example, &self.settings.data.image, &mut draws);
-            batch.add(noisy, caption, shape, image::time_ids(picture.size, picture.placed, &augment));
+            batch.add(
+                noisy,
+                caption,
+                shape,
+                image::time_ids(picture.size, picture.placed, &augment),
+            );
         }
         Ok(batch)
     }
@@ -184,7 +192,12 @@ impl ImageTask {
             let (latents, shape) = self.latent(sources, (example, picture), (visit, &augment))?;
             let noisy = self.fixed.at(&latents, shape.0, (example, visit), timesteps[part])?;
             let caption = image::plain_caption(&picture.example, &self.settings.data.image);
-            batch.add(noisy, caption, shape, image::time_ids(picture.size, picture.placed, &augment));
+            batch.add(
+                noisy,
+                caption,
+                shape,
+                image::time_ids(picture.size, picture.placed, &augment),
+            );
         }
         Ok(batch)
     }
@@ -224,12 +237,8 @@ impl ImageTask {
         let unet = &self.model.diffusion.unet;
         let latents = batch.latents(self.device())?;
         let context = Context { tokens: context.tokens.detach(), ..context };
-        let mut state = unet.start(
-            &latents,
-            &batch.timesteps(),
-            (&context, added.as_ref()),
-            &strengths,
-        )?;
+        let mut state =
+            unet.start(&latents, &batch.timesteps(), (&context, added.as_ref()), &strengths)?;
         for link in 0..unet.links() {
             let next = unet.link(link, state, (&context.starts, &strengths))?;
             let cut = next.into_tensors().iter().map(Tensor::detach).collect();
@@ -238,7 +247,12 @@ impl ImageTask {
         Ok(batch.compare(&state.x, 0.0)?.0)
     }
 
-    fn losses(&self, examples: impl Iterator<Item = u32>, batch: &Batch, sums: &[f64]) -> Vec<Loss> {
+    fn losses(
+        &self,
+        examples: impl Iterator<Item = u32>,
+        batch: &Batch,
+        sums: &[f64],
+    ) -> Vec<Loss> {
         let all = examples.zip(&batch.noisy).zip(sums);
         all.map(|((example, noisy), sum)| Loss {
             example,
@@ -255,18 +269,12 @@ impl ImageTask {
 struct Batch {
     noisy: Vec<Noisy>,
     captions: Vec<String>,
-    shape: (usize, usize, usize),
+    shape: Extents,
     time_ids: Vec<[f32; 6]>,
 }
 
 impl Batch {
-    fn add(
-        &mut self,
-        noisy: Noisy,
-        caption: String,
-        shape: (usize, usize, usize),
-        time_ids: image::TimeIds,
-    ) {
+    fn add(&mut self, noisy: Noisy, caption: String, shape: Extents, time_ids: image::TimeIds) {
         self.noisy.push(noisy);
         self.captions.push(caption);
         self.shape = shape;
@@ -336,12 +344,11 @@ impl Task for ImageTask {
         let mut groups: Vec<Vec<Visit>> = Vec::new();
         for visit in visits {
             let bucket = self.examples[visit.example as usize].placed.bucket;
-            match sizes.iter().position(|known| *known == bucket) {
-                Some(place) => groups[place].push(*visit),
-                None => {
-                    sizes.push(bucket);
-                    groups.push(vec![*visit]);
-                }
+            if let Some(place) = sizes.iter().position(|known| *known == bucket) {
+                groups[place].push(*visit);
+            } else {
+                sizes.push(bucket);
+                groups.push(vec![*visit]);
             }
         }
         let factor = self.model.diffusion.vae.factor();
@@ -381,7 +388,7 @@ impl Task for ImageTask {
         let prompts = (&context, added.as_ref());
         let start = unet.start(&latents, &batch.timesteps(), prompts, &strengths)?.into_tensors();
         let chain = Links { unet, starts: &context.starts, strengths: &strengths };
-        let (sums, slopes) = backward(&chain, start.clone(), pass, gradients, |prediction| {
+        let (sums, slopes) = backward(&chain, &start, pass, gradients, |prediction| {
             Ok(batch.compare(prediction, total.recip())?)
         })?;
         // the text encoders, where they are trained
@@ -420,6 +427,10 @@ impl Task for ImageTask {
             losses.extend(self.losses(std::iter::once(number), &batch, &sums));
         }
         Ok(losses)
+    }
+
+    fn is_exact(&self) -> bool {
+        self.model.diffusion.unet.dtype() == candle_core::DType::F32
     }
 
     fn name(&self, example: u32) -> String {

@@ -83,7 +83,9 @@ impl Noising {
             #[expect(clippy::cast_possible_truncation, reason = "noise is f32")]
             let offset = self.settings.noise_offset as f32;
             for (plane, shift) in noise.chunks_mut(plane.max(1)).zip(shifts) {
-                plane.iter_mut().for_each(|value| *value += offset * shift);
+                for value in plane {
+                    *value += offset * shift;
+                }
             }
         }
         let target = match self.prediction {
@@ -163,7 +165,10 @@ mod tests {
 
     #[test]
     fn held_out_timesteps_are_those_of_sd_scripts() {
-        assert_eq!(noising(&settings(), Prediction::Epsilon).fixed_timesteps(), [200, 400, 600, 800]);
+        assert_eq!(
+            noising(&settings(), Prediction::Epsilon).fixed_timesteps(),
+            [200, 400, 600, 800]
+        );
     }
 
     #[test]
@@ -181,7 +186,8 @@ mod tests {
     fn an_offset_shifts_whole_channels() {
         let some = DiffusionSettings { noise_offset: 0.1, ..settings() };
         let with = noising(&some, Prediction::Epsilon).at(&[0.0; 8], 2, (3, 4), 500).unwrap();
-        let without = noising(&settings(), Prediction::Epsilon).at(&[0.0; 8], 2, (3, 4), 500).unwrap();
+        let without =
+            noising(&settings(), Prediction::Epsilon).at(&[0.0; 8], 2, (3, 4), 500).unwrap();
         let shift: Vec<f32> = with.target.iter().zip(&without.target).map(|(a, b)| a - b).collect();
         assert!(shift[0] != 0.0 && (shift[0] - shift[4]).abs() > 1e-6);
         for plane in shift.chunks(4) {

@@ -77,16 +77,15 @@ impl Texts {
 
     /// Encodes a caption whose encoding will be wanted again.
     fn once(&self, model: &ImageModel, caption: &str) -> Result<Said, TrainError> {
-        let said = match self.from_cache(model, caption)? {
-            Some(said) => said,
-            None => {
-                let all = self.run(model, &[caption.to_owned()], (0.0, None))?;
-                let Some(said) = all.into_iter().next() else {
-                    return Err(candle_core::Error::Msg("no text".to_owned()).into());
-                };
-                self.to_cache(&said, caption)?;
-                said
-            }
+        let said = if let Some(said) = self.read(model, caption) {
+            said
+        } else {
+            let all = self.run(model, &[caption.to_owned()], (0.0, None))?;
+            let Some(said) = all.into_iter().next() else {
+                return Err(candle_core::Error::Msg("no text".to_owned()).into());
+            };
+            self.keep(&said, caption)?;
+            said
         };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.insert(caption.to_owned(), said.clone());
@@ -98,18 +97,21 @@ impl Texts {
         Key::new("text", &[&sha256(caption.as_bytes()), encoder, &settings])
     }
 
-    fn from_cache(&self, model: &ImageModel, caption: &str) -> Result<Option<Said>, TrainError> {
-        let Some((cache, encoder)) = &self.cache else { return Ok(None) };
-        let Some(entry) = cache.get(&self.key(encoder, caption)) else { return Ok(None) };
+    /// What the cache holds of a caption.
+    fn read(&self, model: &ImageModel, caption: &str) -> Option<Said> {
+        let (cache, encoder) = self.cache.as_ref()?;
+        let entry = cache.get(&self.key(encoder, caption))?;
         let tensor = |name: &str| -> Option<Tensor> {
             let of = entry.get(name)?;
             let values = of.to_f32(name).ok()?;
-            Tensor::from_vec(values, of.shape(), &model.diffusion.device).ok()
+            let dtype = model.diffusion.unet.dtype();
+            Tensor::from_vec(values, of.shape(), &model.diffusion.device).ok()?.to_dtype(dtype).ok()
         };
-        Ok(tensor("tokens").zip(tensor("pooled")).map(|(tokens, pooled)| Said { tokens, pooled }))
+        Some(Said { tokens: tensor("tokens")?, pooled: tensor("pooled")? })
     }
 
-    fn to_cache(&self, said: &Said, caption: &str) -> Result<(), TrainError> {
+    /// Puts it there.
+    fn keep(&self, said: &Said, caption: &str) -> Result<(), TrainError> {
         let Some((cache, encoder)) = &self.cache else { return Ok(()) };
         let tensor = |of: &Tensor| -> Result<tensors::Tensor, TrainError> {
             let values = super::super::parameters::host(of)?;
@@ -160,10 +162,8 @@ impl Texts {
         let said = rows.iter().map(|rows| {
             let own = hidden.narrow(0, first, *rows)?;
             let width = own.dim(2)?;
-            let said = Said {
-                tokens: own.reshape((rows * ROW, width))?,
-                pooled: pooled.get(first)?,
-            };
+            let said =
+                Said { tokens: own.reshape((rows * ROW, width))?, pooled: pooled.get(first)? };
             first += rows;
             Ok(said)
         });

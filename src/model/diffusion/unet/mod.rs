@@ -181,6 +181,11 @@ impl Unet {
         self.conv_out.outputs()
     }
 
+    /// The type that it computes in.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
     /// Width of the context.
     pub fn context_width(&self) -> usize {
         self.context

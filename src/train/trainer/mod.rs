@@ -1,4 +1,7 @@
-//! The loop.
+//! The loop: rate, micro-batches, loss, judgement, clipping, step, log.
+
+mod after;
+mod returns;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +11,7 @@ use candle_core::{Tensor, Var};
 use serde_json::{Map, Value};
 
 use super::checkpoint::{Checkpoints, Saved};
-use super::guard::{RETURNS, Verdict};
+use super::guard::Verdict;
 use super::ladder::{self, Rung};
 use super::memory::{self, Memory};
 use super::optimizer::{self, Optimizer};
@@ -18,7 +21,8 @@ use super::state::State;
 use super::task::{Loss, Task, mean};
 use super::watch::{Event, Start, Step, Watch};
 use super::{Gradients, Order, TrainError, proof};
-use crate::config::{Every, Length, Settings};
+use crate::base::hint::first_few;
+use crate::config::{Length, Settings};
 use crate::nn::Visit;
 
 /// What a training is made of.
@@ -78,8 +82,6 @@ struct Verified {
 
 /// Steps from one verified state to the next.
 const VERIFY: usize = 25;
-/// Steps of the warm-up after a return, at most.
-const WARMUP: usize = 100;
 
 impl<'a> Trainer<'a> {
     /// A training from its start.
@@ -122,7 +124,8 @@ impl<'a> Trainer<'a> {
             return Err(TrainError::Resume {
                 path: saved.path.clone(),
                 problem: format!("the learning rate is 0 from step {step} to {}", self.steps),
-                hint: "raise `run.epochs` or `run.steps`: the schedule had come to its end".to_owned(),
+                hint: "raise `run.epochs` or `run.steps`: the schedule had come to its end"
+                    .to_owned(),
             });
         }
         Ok(())
@@ -134,16 +137,16 @@ impl<'a> Trainer<'a> {
     }
 
     /// Trains.
-    pub fn run(mut self, start: Start) -> Result<(Ending, State), TrainError> {
+    pub fn run(mut self, start: &Start) -> Result<(Ending, State), TrainError> {
         self.fit()?;
-        self.say(Event::Start(Start {
+        self.say(&Event::Start(Start {
             step: self.state.step,
             steps: self.steps,
             steps_per_epoch: self.order.steps(),
             batch_size: self.rung.micro,
             accumulation: self.per_step().div_ceil(self.rung.micro),
             checkpointing: self.rung.checkpointing,
-            ..start
+            ..start.clone()
         }))?;
         if self.state.step == 0 {
             self.prove()?;
@@ -152,16 +155,14 @@ impl<'a> Trainer<'a> {
             }
         }
         self.verify()?;
-        let mut ending = Ending::Complete;
-        while self.state.step < self.steps {
+        let mut ending = if self.is_at_its_end() { Ending::EarlyStop } else { Ending::Complete };
+        while ending == Ending::Complete && self.state.step < self.steps {
             self.step()?;
-            if self.after()? {
+            self.after()?;
+            if self.is_at_its_end() {
                 ending = Ending::EarlyStop;
-                break;
-            }
-            if self.parts.stop.load(Ordering::Relaxed) && self.state.step < self.steps {
+            } else if self.parts.stop.load(Ordering::Relaxed) && self.state.step < self.steps {
                 ending = Ending::Stopped;
-                break;
             }
         }
         self.end(ending)?;
@@ -230,13 +231,18 @@ impl<'a> Trainer<'a> {
         self.parts.settings.run.batch_size * self.parts.settings.run.accumulation
     }
 
-    fn say(&mut self, event: Event) -> Result<(), TrainError> {
+    fn say(&mut self, event: &Event) -> Result<(), TrainError> {
         let path = self.parts.settings.output.dir.clone();
-        self.watch.event(&event).map_err(|source| TrainError::Write { path, source })
+        self.watch.event(event).map_err(|source| TrainError::Write { path, source })
     }
 
-    fn guard(&mut self, kind: &'static str, action: String, samples: Vec<String>) -> Result<(), TrainError> {
-        self.say(Event::Guard { step: self.state.step, kind, action, samples })
+    fn guard(
+        &mut self,
+        kind: &'static str,
+        action: String,
+        samples: Vec<String>,
+    ) -> Result<(), TrainError> {
+        self.say(&Event::Guard { step: self.state.step, kind, action, samples })
     }
 
     fn lower(&mut self, error: &TrainError) -> Result<Rung, TrainError> {
@@ -270,13 +276,17 @@ impl<'a> Trainer<'a> {
         if !self.parts.settings.run.prove {
             return Ok(());
         }
-        let visits = self.visits(0);
-        let Some(batch) = self.parts.task.batches(&visits, self.rung.micro).into_iter().next() else {
-            return Ok(());
-        };
+        // one example is enough: what holds for it holds for all
+        let batch: Vec<Visit> = self.visits(0).into_iter().take(1).collect();
         let pass = self.rung.pass(&self.memory);
         let Parts { task, parameters, .. } = self.parts;
-        proof::prove(task, parameters, &batch, pass, &mut self.gradients)
+        let still = proof::prove(task, parameters, &batch, pass, &mut self.gradients)?;
+        if still.is_empty() {
+            return Ok(());
+        }
+        let problem =
+            "self-attention over a single place: at this size these modules learn nothing";
+        self.guard("proof", format!("{problem}: {}", first_few(&still)), Vec::new())
     }
 
     /// The first gradients after B has moved are those that A's life is seen by.
@@ -287,65 +297,6 @@ impl<'a> Trainer<'a> {
         }
         proof::moves(self.parts.parameters, gradients, Role::A)?;
         self.state.proved = true;
-        Ok(())
-    }
-
-    /// Leaves the step out.
-    fn skip(&mut self, seen: &str, examples: &[u32], losses: &[Loss]) -> Result<(), TrainError> {
-        let all: Vec<u32> = losses.iter().map(|loss| loss.example).collect();
-        let left_out = !examples.is_empty() && examples.len() < losses.len();
-        let named = if left_out { examples } else { &all };
-        let samples = named.iter().map(|example| self.parts.task.name(*example)).collect();
-        let rest = if left_out { "; these examples are left out from here on" } else { "" };
-        self.guard("non-finite", format!("{seen}: step skipped{rest}"), samples)?;
-        self.state.step += 1;
-        Ok(())
-    }
-
-    /// Goes back to the last verified state, at half the rate.
-    fn go_back(&mut self, kind: &'static str, seen: &str) -> Result<(), TrainError> {
-        let step = self.state.step;
-        let Some(verified) = self.verified.take() else { return Ok(()) };
-        if self.state.guard.returns >= RETURNS {
-            return Err(TrainError::Diverged {
-                step,
-                problem: format!("{seen}, after {RETURNS} returns at half the rate each time"),
-                hint: format!(
-                    "usually the rate is far too high: try `optimizer.learning_rate: {:.1e}`; else a bad example (see `samples` in train.jsonl), or 16-bit overflow: try `base.precision: f32`",
-                    self.rates.main(step, self.state.rate_factor) / 10.0
-                ),
-            });
-        }
-        for (variable, value) in self.variables.iter().zip(&verified.variables) {
-            variable.set(value)?;
-        }
-        self.optimizer.load_state(&verified.optimizer).map_err(candle_core::Error::wrap)?;
-        self.state.guard.went_back(&verified.state.guard);
-        let guard = std::mem::take(&mut self.state.guard);
-        let mut restarts = std::mem::take(&mut self.state.restarts);
-        let rate_factor = self.state.rate_factor / 2.0;
-        let warmup = WARMUP.min((self.steps - verified.state.step).div_ceil(20));
-        restarts.push((verified.state.step, warmup));
-        self.rates.restart_at(verified.state.step, warmup);
-        self.state = State { guard, restarts, rate_factor, ..verified.state.clone() };
-        self.verified = Some(verified);
-        let action = format!(
-            "{seen} at step {step}: back to step {}, rate × {rate_factor}, {warmup} steps of warm-up",
-            self.state.step
-        );
-        self.guard(kind, action, Vec::new())
-    }
-
-    /// Keeps a copy of where the training stands.
-    fn verify(&mut self) -> Result<(), TrainError> {
-        if self.parts.parameters.not_finite()?.is_some() {
-            return Ok(());
-        }
-        self.verified = Some(Verified {
-            state: self.state.clone(),
-            variables: self.variables.iter().map(|var| var.copy()).collect::<Result<_, _>>()?,
-            optimizer: self.optimizer.state()?,
-        });
         Ok(())
     }
 
@@ -367,7 +318,7 @@ impl<'a> Trainer<'a> {
             return Ok(());
         }
         let adapter = &self.parts.settings.adapter;
-        self.say(Event::Step(Step {
+        self.say(&Event::Step(Step {
             step: taken,
             epoch: taken as f64 / self.order.steps().max(1) as f64,
             loss,
@@ -383,112 +334,10 @@ impl<'a> Trainer<'a> {
         }))
     }
 
-    /// ‖ΔW‖/‖W‖, the median over the modules whose ‖W‖ is known.
-    fn delta(&self) -> Result<Option<f64>, TrainError> {
-        let norms = self.parts.parameters.norms()?;
-        let known = self.parts.base_norms.iter();
-        let mut ratios: Vec<f64> = known.map(|(part, base)| norms[*part] / base).collect();
-        ratios.sort_unstable_by(f64::total_cmp);
-        Ok(ratios.get(ratios.len() / 2).copied())
-    }
-
-    /// A training whose changes would still be nothing at its end is not worth its time.
-    fn still_learning(&mut self, delta: f64) -> Result<(), TrainError> {
-        /// ‖ΔW‖/‖W‖ that nobody sees.
-        const FLOOR: f64 = 1e-5;
-        /// Steps with the full rate before it is judged.
-        const SEEN: usize = 50;
-        let taken = self.state.step;
-        let whole: f64 = (0..self.steps).map(|step| self.rates.main(step, 1.0)).sum();
-        let so_far: f64 = (0..taken).map(|step| self.rates.main(step, 1.0)).sum();
-        if taken < SEEN || so_far <= 0.0 || delta * whole / so_far >= FLOOR {
-            return Ok(());
-        }
-        let Settings { optimizer, adapter, .. } = self.parts.settings;
-        let problem = format!(
-            "nothing is learnt: ‖ΔW‖/‖W‖ is {delta:.1e}, and would be {:.1e} at the end",
-            delta * whole / so_far
-        );
-        self.guard("nothing-learnt", problem.clone(), Vec::new())?;
-        Err(TrainError::Diverged {
-            step: taken,
-            problem,
-            hint: format!(
-                "usually the learning rate ({:e}) or alpha/rank ({}/{}) is far too small; try `optimizer.learning_rate: 1e-4` and `adapter.alpha: {}`",
-                optimizer.learning_rate, adapter.alpha, adapter.rank, adapter.rank
-            ),
-        })
-    }
-
-    /// What is due after a step; whether the training is to end.
-    fn after(&mut self) -> Result<bool, TrainError> {
-        let settings = self.parts.settings;
-        let mut ends = false;
-        if self.due(settings.validation.every) && self.parts.task.held_out() > 0 {
-            ends = self.validate()?;
-        }
-        if self.due(settings.samples.every) {
-            self.sample()?;
-        }
-        if self.due(settings.output.save_every) {
-            self.save()?;
-        } else if self.state.step.is_multiple_of(VERIFY) {
-            self.verify()?;
-        }
-        Ok(ends)
-    }
-
-    fn due(&self, every: Every) -> bool {
-        let steps = match every {
-            Every::Never => return false,
-            Every::Steps(steps) => steps,
-            Every::Epochs(epochs) => epochs * self.order.steps(),
-        };
-        self.state.step > 0 && self.state.step.is_multiple_of(steps.max(1))
-    }
-
-    fn sample(&mut self) -> Result<(), TrainError> {
-        for event in (self.parts.sample)(self.state.step)? {
-            self.say(event)?;
-        }
-        Ok(())
-    }
-
-    /// Measures the held-out loss; whether it has not fallen for too long.
-    fn validate(&mut self) -> Result<bool, TrainError> {
-        let settings = &self.parts.settings.validation;
-        let all = self.parts.task.held_out().min(settings.max_examples.unwrap_or(usize::MAX));
-        let mut losses = Vec::new();
-        for first in (0..all).step_by(self.rung.micro) {
-            let some = first..(first + self.rung.micro).min(all);
-            losses.extend(self.parts.task.held_out_loss(some)?);
-        }
-        let loss = mean(&losses);
-        let best = self.state.best.map(|(best, _)| best);
-        let better = loss.is_finite()
-            && best.is_none_or(|best| loss < best - settings.min_improvement * best.abs());
-        self.state.without_improvement =
-            if better { 0 } else { self.state.without_improvement + 1 };
-        let patience = settings.patience;
-        self.say(Event::HeldOut { step: self.state.step, loss, best: better })?;
-        if better {
-            self.state.best = Some((loss, self.state.step));
-            self.save()?;
-        }
-        Ok(patience.is_some_and(|patience| self.state.without_improvement >= patience))
-    }
-
-    /// Makes a checkpoint of a state that is finite.
-    fn save(&mut self) -> Result<(), TrainError> {
-        if let Some(name) = self.parts.parameters.not_finite()? {
-            return self.guard("non-finite", format!("no checkpoint: {name} is not finite"), Vec::new());
-        }
-        self.verify()?;
-        let state = self.state.clone();
-        let contents = (self.parts.parameters, &self.optimizer, &state);
-        let write = |folder: &Path| (self.parts.export)(folder, &state);
-        let path = self.checkpoints.save(contents, &self.parts.made_of, write)?;
-        self.say(Event::Checkpoint { step: self.state.step, path })
+    /// Whether the held-out loss has not fallen for too long.
+    fn is_at_its_end(&self) -> bool {
+        let patience = self.parts.settings.validation.patience;
+        patience.is_some_and(|patience| self.state.without_improvement >= patience)
     }
 
     fn end(&mut self, ending: Ending) -> Result<(), TrainError> {
@@ -504,7 +353,7 @@ impl<'a> Trainer<'a> {
             }
             Ending::Stopped => "stopped from outside; `--resume` goes on".to_owned(),
         };
-        self.say(Event::End { step: self.state.step, reason })
+        self.say(&Event::End { step: self.state.step, reason })
     }
 
     /// Where the checkpoint of a step has the adapter of that name.
