@@ -232,7 +232,10 @@ fn factor_norms(adapter: &Path) -> Vec<(String, [f64; 2])> {
     };
     let of = |module: &lora_eval::adapter::Module| {
         let Some(Delta::LowRank { down, up, .. }) = &module.weight else { panic!("no product") };
-        (format!("{}.{}", module.id.component.name(), module.id.long_path()), [norm(down), norm(up)])
+        (
+            format!("{}.{}", module.id.component.name(), module.id.long_path()),
+            [norm(down), norm(up)],
+        )
     };
     adapter.modules.values().map(of).collect()
 }

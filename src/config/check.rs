@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::choices::Task;
 use super::defaults::resolution;
 use super::error::ConfigError;
-use super::settings::Task;
 use super::values::Values;
 
 /// Refuses contradictions, and says what is unusual.
@@ -155,27 +155,50 @@ fn held_out(path: &Path, values: &mut Values) -> Result<(), ConfigError> {
 
 /// What is possible and seldom meant.
 fn unusual(values: &mut Values) {
-    let text = |key| values.text(key).unwrap_or_default();
-    let mut notes = Vec::new();
-    if text("optimizer.lr_scaling") == "linear" && text("optimizer.kind") != "sgd" {
-        notes.push("`optimizer.lr_scaling` is linear: with moments the square root is the rule (Malladi et al., 2022)".to_owned());
+    let notes = [rate(values), scale(values), constant(values)];
+    values.notes.extend(notes.into_iter().flatten());
+}
+
+fn rate(values: &Values) -> Option<String> {
+    let optimizer = values.text("optimizer.kind")?;
+    let rate = values.number("optimizer.learning_rate")?;
+    let linear = values.text("optimizer.lr_scaling") == Some("linear");
+    match optimizer {
+        "prodigy" if rate != 1.0 => Some(format!(
+            "`optimizer.learning_rate` is {rate}: Prodigy finds the rate itself, times this; 1 is the rule"
+        )),
+        "adamw" | "lion" if rate > 0.01 => Some(format!(
+            "`optimizer.learning_rate` is {rate}: above 0.01 a loss seldom stays finite"
+        )),
+        "adamw" | "lion" | "prodigy" if linear => Some(
+            "`optimizer.lr_scaling` is linear: with moments the square root is the rule \
+             (Malladi et al., 2022)"
+                .to_owned(),
+        ),
+        _ => None,
     }
-    if let (Some(alpha), Some(rank)) =
-        (values.number("adapter.alpha"), values.number("adapter.rank"))
-    {
-        let divisor = if values.flag("adapter.rslora") { rank.sqrt() } else { rank };
-        let scale = alpha / divisor;
-        if scale < 0.25 {
-            notes.push(format!("the change is multiplied by {scale:.3} (alpha {alpha}, rank {rank}): it may hardly show"));
-        } else if scale > 4.0 {
-            notes.push(format!("the change is multiplied by {scale:.1} (alpha {alpha}, rank {rank}): training may be unstable"));
-        }
-    }
-    if text("schedule.kind") == "constant"
-        && values.letters("schedule.kind").as_deref() == Some("constant")
-        && values.get("schedule.warmup").is_some_and(|v| v.json != json!({ "Steps": 0 }))
-    {
-        notes.push("`schedule.kind` is constant, with the warm-up that is given; sd-scripts and diffusers would leave that out".to_owned());
-    }
-    values.notes.extend(notes);
+}
+
+fn scale(values: &Values) -> Option<String> {
+    let alpha = values.number("adapter.alpha")?;
+    let rank = values.number("adapter.rank")?;
+    let root = values.flag("adapter.rslora");
+    let scale = alpha / if root { rank.sqrt() } else { rank };
+    let what = match scale {
+        s if s < 0.25 => "it may hardly show",
+        s if s > 4.0 && !root => "the training may be unstable",
+        _ => return None,
+    };
+    let (alpha, by) = (format!("alpha {alpha}"), if root { "√rank of" } else { "rank" });
+    Some(format!("the change is multiplied by {scale:.3} ({alpha}, {by} {rank}): {what}"))
+}
+
+fn constant(values: &Values) -> Option<String> {
+    let warms = values.get("schedule.warmup").is_some_and(|v| v.json != json!({ "Steps": 0 }));
+    let named = values.letters("schedule.kind").as_deref() == Some("constant");
+    (warms && named).then(|| {
+        "`schedule.kind` is constant, after the warm-up that is given; sd-scripts and diffusers \
+         would leave the warm-up out"
+            .to_owned()
+    })
 }

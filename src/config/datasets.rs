@@ -153,7 +153,7 @@ fn several(node: &Node, what: &str) -> ConfigError {
         place: node.place.clone(),
         key: "datasets".into(),
         found: match &node.value {
-            Value::List(items) if items.is_empty() => "another number".into(),
+            Value::List(items) if items.is_empty() => "an empty list".into(),
             Value::List(items) => format!("a list of {}", items.len()).into(),
             _ => node.found(),
         },

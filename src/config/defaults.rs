@@ -4,22 +4,23 @@ use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
-use super::error::ConfigError;
+use super::choices::Task;
+use super::error::{ConfigError, shown};
 use super::keys::{Fallback, Key, Peer, key, keys};
 use super::peers::OTHER_DEFAULTS;
-use super::settings::Task;
 use super::values::{Origin, Values, default_json};
 
 /// Keys that act on denoisers only.
-const IMAGE: [&str; 9] = [
+const IMAGE: [&str; 10] = [
     "data.image.",
-    "data.metadata",
     "data.regularization",
     "diffusion.",
     "base.vae",
     "base.v_prediction",
     "base.clip_skip",
     "adapter.conv_",
+    "adapter.denoiser",
+    "adapter.text_encoder",
     "optimizer.text_encoder_lr",
 ];
 
@@ -131,7 +132,7 @@ fn say_other_defaults(path: &Path, values: &mut Values, task: Task, key: &str, o
         if *name == key && values.peers.contains(peer) && matters(values, name, task) {
             values.notes.push(format!(
                 "{}: `{name}` is not given: it is {ours}; {} would take {theirs}",
-                path.display(),
+                shown(path),
                 peer.name(),
             ));
         }

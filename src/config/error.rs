@@ -24,17 +24,22 @@ pub enum Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
+            Self::File { path, line, column } => write!(f, "{}:{line}:{column}", shown(path)),
             Self::Set(text) => write!(f, "--set {}", printable(text)),
         }
     }
+}
+
+/// A path as it can be printed; a configuration may name further ones.
+pub(super) fn shown(path: &Path) -> String {
+    printable(&path.to_string_lossy()).into_owned()
 }
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{}: {source}\nhint: name a YAML, JSON or TOML file", path.display())]
+    #[error("{}: {source}\nhint: name a YAML, JSON or TOML file", shown(path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -42,13 +47,16 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// Not UTF-8.
-    #[error("{}: not UTF-8 text\nhint: save the configuration as UTF-8", path.display())]
+    #[error("{}: not UTF-8 text\nhint: save the configuration as UTF-8", shown(path))]
     NotText {
         /// The file.
         path: PathBuf,
     },
     /// More than [`super::MAX_CONFIG`] bytes.
-    #[error("{}: larger than 4 MiB\nhint: a configuration holds settings only; the data are files of their own", path.display())]
+    #[error(
+        "{}: larger than 4 MiB\nhint: a configuration holds settings only; the data are files of their own",
+        shown(path)
+    )]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -129,7 +137,7 @@ pub enum ConfigError {
     },
     /// A key of another trainer that would change the result and is not implemented.
     #[error(
-        "{place}: `{key}` is {found}: not supported, and the result would be another without it\nhint: {hint}"
+        "{place}: `{key}` is {found}: there is nothing like it here, and the result would be another\nhint: {hint}"
     )]
     Unsupported {
         /// Where.
@@ -142,7 +150,7 @@ pub enum ConfigError {
         hint: Box<str>,
     },
     /// A setting without which nothing can be trained.
-    #[error("{}: `{key}` is missing: {meaning}\nhint: {hint}", path.display())]
+    #[error("{}: `{key}` is missing: {meaning}\nhint: {hint}", shown(path))]
     Missing {
         /// The file.
         path: PathBuf,

@@ -219,10 +219,10 @@ impl Kind {
             (Self::Targets, Json::String(name)) if name == "AllLinear" => "all-linear".to_owned(),
             (Self::Targets, Json::String(_)) => "attention".to_owned(),
             (Self::Targets, Json::Object(one)) => {
-                one.values().next().unwrap_or(&Json::Null).to_string()
+                escaped(one.values().next().unwrap_or(&Json::Null))
             }
             (Self::Ranks | Self::Alphas, Json::Array(pairs)) => {
-                let pair = |pair: &Json| format!("{}: {}", pair[0], pair[1]);
+                let pair = |pair: &Json| format!("{}: {}", escaped(&pair[0]), pair[1]);
                 format!("{{{}}}", pairs.iter().map(pair).collect::<Vec<_>>().join(", "))
             }
             (Self::Resolution, Json::Array(sides)) if sides.first() == sides.get(1) => {
@@ -272,5 +272,18 @@ fn quoted(text: &str) -> String {
         && flag(text).is_none()
         && number(text).is_none()
         && !["null", "y", "n"].contains(&text.to_ascii_lowercase().as_str());
-    if plain { text.to_owned() } else { Json::from(text).to_string() }
+    if plain { text.to_owned() } else { escaped(&Json::from(text)) }
+}
+
+/// JSON that is YAML too: JSON leaves some characters as they are that YAML does not take.
+fn escaped(json: &Json) -> String {
+    let odd = |c| {
+        matches!(
+            c,
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
+        )
+    };
+    let json = json.to_string();
+    let shown = |c: char| if odd(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    if json.contains(odd) { json.chars().map(shown).collect() } else { json }
 }

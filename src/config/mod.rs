@@ -15,6 +15,7 @@
 //! Relative paths start at the working directory, as in all peers; `~` is not expanded.
 
 mod check;
+mod choices;
 mod datasets;
 mod defaults;
 mod error;
@@ -25,9 +26,12 @@ mod peers;
 mod read;
 mod resolved;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod values;
 
+pub use choices::*;
 pub use error::{ConfigError, Place};
 pub use keys::{Alias, As, Fallback, Key, Peer, keys};
 pub use kind::{Kind, Synonym};

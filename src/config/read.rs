@@ -91,6 +91,9 @@ impl Reader {
         let full = join(section, &entry.key);
         let meaning = meaning(section, &entry.key);
         match entry.node.value {
+            Value::Empty if keys::is_section(&full) && meaning.is_none() => {
+                self.once(&full, &entry.place)
+            }
             Value::Map(entries) if has_dotted(&full) => {
                 self.once(&full, &entry.place)?;
                 self.below(&full, entries)
@@ -104,15 +107,19 @@ impl Reader {
                 }
                 self.below("", entries)
             }
-            _ if ["network_args", "optimizer_args"].contains(&full.as_str()) => {
+            value if ["network_args", "optimizer_args"].contains(&entry.key.as_str()) => {
                 self.once(&full, &entry.place)?;
-                let arguments = arguments(&full, &entry)?;
-                arguments.into_iter().try_for_each(|argument| self.entry(&full, argument))
+                let node = Node { value, place: entry.node.place };
+                self.below(&entry.key, arguments(&entry.key, &node)?)
             }
-            _ => match meaning {
-                Some(meaning) => self.push(full, entry.place, entry.node, meaning),
-                None => Err(unknown(section, &entry.key, entry.place)),
-            },
+            value => {
+                let is_map = matches!(value, Value::Map(_));
+                let node = Node { value, place: entry.node.place };
+                match meaning {
+                    Some(meaning) => self.push(full, entry.place, node, meaning),
+                    None => Err(unknown(section, &entry.key, entry.place, is_map)),
+                }
+            }
         }
     }
 
@@ -181,12 +188,17 @@ pub(super) fn meaning(section: &str, key: &str) -> Option<Meaning> {
         .or_else(|| keys::is_section(section).then(|| by_name(key)).flatten())
 }
 
-fn unknown(section: &str, key: &str, place: Place) -> ConfigError {
-    let hint = if let Some(other) = keys().find(|other| other.leaf() == key) {
+fn unknown(section: &str, key: &str, place: Place, is_map: bool) -> ConfigError {
+    let hint = if ["job", "process"].contains(&key) {
+        "ai-toolkit's configurations are not read; write `base`, `data` and `adapter`".to_owned()
+    } else if is_map {
+        format!("sections are {}, and any name that ends with `_config`", sections())
+    } else if let Some(inner) = keys().find(|inner| keys::is_below(&join(section, key), inner.name))
+    {
+        format!("`{key}` is a section: write for example `{}`", inner.name)
+    } else if let Some(other) = keys().find(|other| other.leaf() == key) {
         let home = other.name.trim_end_matches(key).trim_end_matches('.');
         format!("`{key}` belongs below `{home}`")
-    } else if ["job", "process"].contains(&key) {
-        "ai-toolkit's configurations are not read; write `base`, `data` and `adapter`".to_owned()
     } else {
         let below = keys().filter(|k| keys::is_below(section, k.name)).map(Key::leaf);
         let ours = keys().map(|key| if section.is_empty() { key.name } else { key.leaf() });
@@ -194,30 +206,24 @@ fn unknown(section: &str, key: &str, place: Place) -> ConfigError {
             .filter(|name| keys::is_below(section, name))
             .filter_map(|name| name.split_once('.').map(|(_, leaf)| leaf));
         let near = nearest(key, below.chain(arguments))
-            .or_else(|| nearest(key, foreign_names().chain(ours).chain(SECTIONS)));
+            .or_else(|| nearest(key, foreign_names().chain(ours)));
         match near {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("sections are `{}`", SECTIONS.join("`, `")),
+            None => format!("sections are {}", sections()),
         }
     };
     ConfigError::UnknownKey { place, key: join(section, key).into(), hint: hint.into() }
 }
 
-const SECTIONS: [&str; 10] = [
-    "base",
-    "adapter",
-    "data",
-    "optimizer",
-    "schedule",
-    "run",
-    "diffusion",
-    "validation",
-    "samples",
-    "output",
-];
+fn sections() -> String {
+    let mut names: Vec<&str> =
+        keys().filter(|key| key.section() != key.name).map(Key::section).collect();
+    names.dedup();
+    format!("`{}`", names.join("`, `"))
+}
 
 /// sd-scripts' `["conv_dim=4", "conv_alpha=1"]`, or the same in one text.
-fn arguments(name: &str, entry: &Entry) -> Result<Vec<Entry>, ConfigError> {
+fn arguments(name: &str, node: &Node) -> Result<Vec<Entry>, ConfigError> {
     let wrong = |node: &Node| ConfigError::Value {
         place: node.place.clone(),
         key: name.into(),
@@ -231,10 +237,10 @@ fn arguments(name: &str, entry: &Entry) -> Result<Vec<Entry>, ConfigError> {
         list.extend(argument(key.trim(), value.trim(), &node.place));
         Ok(())
     };
-    match &entry.node.value {
+    match &node.value {
         Value::Empty => {}
         Value::Scalar(text) => {
-            text.split_whitespace().try_for_each(|part| add(&entry.node, part))?;
+            text.split_whitespace().try_for_each(|part| add(node, part))?;
         }
         Value::List(items) => {
             for item in items {
@@ -244,7 +250,7 @@ fn arguments(name: &str, entry: &Entry) -> Result<Vec<Entry>, ConfigError> {
                 }
             }
         }
-        Value::Map(_) => return Err(wrong(&entry.node)),
+        Value::Map(_) => return Err(wrong(node)),
     }
     Ok(list)
 }

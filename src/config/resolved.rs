@@ -4,9 +4,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json};
 
+use super::choices::Task;
 use super::error::{ConfigError, Place};
 use super::keys::{key, keys};
-use super::settings::{Settings, Task};
+use super::settings::Settings;
 use super::values::{Origin, Values};
 use super::{check, defaults, read, tree};
 use crate::base::terminal::printable;
@@ -41,8 +42,9 @@ pub struct Resolved {
 
 /// Reads the configuration at `path`: YAML, JSON, or TOML where the name ends with `.toml`.
 ///
-/// `overrides` are `key=value`, the key by any of its names, the value as YAML. `task_of` says what
-/// kind of model a base is; where it cannot, the keys are asked.
+/// A file that `dataset_config` names is read as well. `overrides` are `key=value`, the key by any of
+/// its names, the value as YAML. `task_of` says what kind of model a base is; where it cannot, the keys
+/// are asked.
 pub fn load(
     path: &Path,
     overrides: &[String],
@@ -67,6 +69,9 @@ pub fn parse(
         values.settle_text_encoder(key)?;
     }
     let task = defaults::task(path, &mut values, task_of)?;
+    if let (Task::Text, Some(train)) = (task, key("data.train")) {
+        values.settle_metadata(train);
+    }
     defaults::fill(path, &mut values, task)?;
     defaults::idle(path, &mut values, task);
     check::check(path, &mut values, task)?;

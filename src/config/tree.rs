@@ -160,13 +160,35 @@ impl<'a> Toml<'a> {
     }
 
     fn root(&self) -> Result<Node, ConfigError> {
-        let table = DeTable::parse(self.text).map_err(|e| ConfigError::Syntax {
-            place: self.at(e.span().map_or(0, |span| span.start)),
-            language: "TOML",
-            problem: printable(e.message()).into(),
-            hint: "write `key = value`, text in quotes, each key once",
+        let table = DeTable::parse(self.text).map_err(|e| {
+            let start = e.span().map_or(0, |span| span.start);
+            self.repeated(&e, start).unwrap_or_else(|| ConfigError::Syntax {
+                place: self.at(start),
+                language: "TOML",
+                problem: printable(e.message()).into(),
+                hint: "write `key = value`, text in quotes, each key once",
+            })
         })?;
         Ok(Node { value: self.table(table.get_ref()), place: self.at(0) })
+    }
+
+    /// A key that its table has before, with the place of the first; the parser tells the second only.
+    fn repeated(&self, error: &toml::de::Error, start: usize) -> Option<ConfigError> {
+        let second = self.text.get(error.span()?).filter(|_| error.message() == "duplicate key")?;
+        let (mut offset, mut first) = (0, None);
+        for line in self.text.get(..start)?.split_inclusive('\n') {
+            let indent = line.len() - line.trim_start().len();
+            let line_start = line.trim_start();
+            let key = line_start.split('=').next().unwrap_or_default().trim_end();
+            if line_start.starts_with('[') {
+                first = None;
+            } else if key == second && line_start.contains('=') {
+                first = Some(offset + indent);
+            }
+            offset += line.len();
+        }
+        let (place, first) = (self.at(start), self.at(first?));
+        Some(ConfigError::RepeatedKey { place, key: second.into(), first })
     }
 
     fn table(&self, table: &DeTable<'_>) -> Value {

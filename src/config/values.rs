@@ -159,7 +159,7 @@ impl Values {
             }
             self.text_encoder_off = None;
         }
-        if !replaces && !self.takes_precedence(given, key)? {
+        if !replaces && !self.takes_precedence(given, key, &json)? {
             return Ok(());
         }
         self.note(given, key, alias, &json);
@@ -172,12 +172,18 @@ impl Values {
     }
 
     /// Whether a key of a file counts beside another that set the same, if there is one.
-    fn takes_precedence(&mut self, given: &Given, key: &Key) -> Result<bool, ConfigError> {
-        let Some(Assigned { origin: Origin::Given { place, key: other }, .. }) = self.get(key.name)
+    fn takes_precedence(
+        &mut self,
+        given: &Given,
+        key: &Key,
+        value: &Json,
+    ) -> Result<bool, ConfigError> {
+        let Some(Assigned { origin: Origin::Given { place, key: other }, json, .. }) =
+            self.get(key.name)
         else {
             return Ok(true);
         };
-        let wins = |a: &str, b: &str| peers::WINS.contains(&(a, b));
+        let wins = |a, b| peers::WINS.contains(&(leaf(a), leaf(b)));
         let (winner, loser, at) = if wins(&given.written, other) {
             (given.written.as_str(), other.as_str(), place)
         } else if wins(other, &given.written) {
@@ -192,8 +198,10 @@ impl Values {
             });
         };
         let counts = winner == given.written;
-        let note = format!("{at}: `{loser}` does not count beside `{winner}`");
-        self.notes.push(note);
+        if json != value {
+            let note = format!("{at}: `{loser}` does not count beside `{winner}`");
+            self.notes.push(note);
+        }
         Ok(counts)
     }
 
@@ -216,6 +224,17 @@ impl Values {
         }
     }
 
+    /// Of texts, the list is the data: the articles name a language model's examples so.
+    pub(super) fn settle_metadata(&mut self, train: &'static Key) {
+        let Some(metadata) = self.by_key.remove("data.metadata") else { return };
+        if let Origin::Given { place, key } = &metadata.origin {
+            let note =
+                format!("{place}: `{key}` names the examples: `{}` is set to it", train.name);
+            self.notes.push(note);
+        }
+        self.by_key.insert(train.name, metadata);
+    }
+
     /// A learning rate of 0 for text encoders says that they are not trained.
     pub(super) fn settle_text_encoder(&mut self, key: &'static Key) -> Result<(), ConfigError> {
         let Some(Origin::Given { place, key: rate }) = self.text_encoder_off.take() else {
@@ -224,7 +243,7 @@ impl Values {
         if let Some(Assigned {
             json: Json::Bool(true), origin: Origin::Given { place, key }, ..
         }) = self.get("adapter.text_encoder")
-            && key != "network_train_unet_only"
+            && leaf(key) != "network_train_unet_only"
         {
             return Err(ConfigError::Together {
                 place: place.clone(),
@@ -238,15 +257,19 @@ impl Values {
     }
 }
 
+/// A key without its section.
+fn leaf(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or(key)
+}
+
 /// A value that is not of its kind.
 fn wrong(given: &Given, key: &Key, misfit: Misfit) -> ConfigError {
     let hint = misfit.hint.unwrap_or_else(|| {
         let default = match key.default {
             Fallback::Is(value, _) if !value.is_empty() => format!("; the default is `{value}`"),
-            Fallback::Derived(rule) => format!("; the default: {rule}"),
             _ => String::new(),
         };
-        format!("`{}` is {}{default}", key.name, key.meaning).into()
+        format!("`{}`: {}{default}", key.name, key.meaning).into()
     });
     ConfigError::Value {
         place: misfit.node.place.clone(),

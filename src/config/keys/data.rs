@@ -1,7 +1,7 @@
 //! Keys of the data.
 
+use super::super::choices::TrainOn;
 use super::super::kind::{Kind, PART, PROBABILITY};
-use super::super::settings::TrainOn;
 use super::Peer::{Article, Axolotl, Diffusers, LlamaFactory, SdScripts, Trainer};
 use super::{Alias, As, Fallback, Key, Peer, alias, read_as};
 
@@ -30,7 +30,7 @@ pub(super) const KEYS: &[Key] = &[
         "data.metadata",
         Kind::Path,
         Fallback::None("captions are looked for in the folder"),
-        "a list of captions elsewhere than in the folder",
+        "a list of captions elsewhere than in the folder; of texts, the file of examples",
     )
     .or(&[
         alias("metadata_path", &[Article]),
@@ -124,7 +124,7 @@ pub(super) const KEYS: &[Key] = &[
         Fallback::None("`.txt`, then `.caption`"),
         "the ending of caption files",
     )
-    .or(&[alias("caption_extension", SD)]),
+    .or(&[alias("caption_extension", SD), alias("caption_extention", SD)]),
     Key::new(
         "data.image.caption_prefix",
         Kind::Text,

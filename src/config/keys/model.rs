@@ -1,7 +1,7 @@
 //! Keys of the base and of the adapter.
 
+use super::super::choices::{Init, Precision, Task};
 use super::super::kind::{Kind, MAX_RANK, PART, POSITIVE, Synonym};
-use super::super::settings::{Init, Precision, Task};
 use super::Peer::{Article, Axolotl, Diffusers, LlamaFactory, Peft, SdScripts, Trainer};
 use super::{Alias, As, Fallback, Key, alias, read_as, synonym};
 

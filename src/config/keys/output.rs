@@ -1,7 +1,7 @@
 //! Keys of validation, samples and output.
 
+use super::super::choices::{FileFormat, Precision};
 use super::super::kind::{Kind, LARGEST, PART};
-use super::super::settings::{FileFormat, Precision};
 use super::Peer::{Article, Axolotl, Diffusers, LlamaFactory, SdScripts, Trainer};
 use super::{As, Fallback, Key, Peer, alias, model, read_as};
 
@@ -55,7 +55,7 @@ pub(super) const KEYS: &[Key] = &[
         Fallback::None("no samples"),
         "a suite, or a file of prompts in sd-scripts' grammar",
     )
-    .or(&[alias("sample_prompts", SD)]),
+    .or(&[alias("sample_prompts", SD), alias("prompt_file", SD)]),
     Key::new(
         "samples.every",
         Kind::Every,

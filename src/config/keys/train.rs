@@ -1,7 +1,7 @@
 //! Keys of the optimizer, the schedule, the run and diffusion's loss.
 
+use super::super::choices::{LrScaling, OptimizerKind, ScheduleKind};
 use super::super::kind::{Kind, NOT_NEGATIVE, PART, POSITIVE, RATE, Synonym};
-use super::super::settings::{LrScaling, OptimizerKind, ScheduleKind};
 use super::Peer::{Article, Axolotl, Diffusers, LlamaFactory, SdScripts, Trainer};
 use super::{As, Fallback, Key, Peer, alias, read_as, synonym};
 
@@ -48,6 +48,7 @@ pub(super) const KEYS: &[Key] = &[
     .or(&[
         alias("optimizer", &[Article, Axolotl]),
         alias("optimizer_type", SD),
+        read_as("use_lion_optimizer", SD, As::Flag("lion", "")),
         alias("optim", &[Trainer, LlamaFactory]),
     ]),
     Key::new(
@@ -57,7 +58,7 @@ pub(super) const KEYS: &[Key] = &[
             "1e-4 for images (lora-scripts), 2e-4 for texts (paper: Dettmers et al., 2023); \
              Lion a third of it, Prodigy 1 (their papers)",
         ),
-        "the learning rate of the denoiser or of the language model",
+        "the learning rate of the denoiser or of the language model, 1e-4 or 2e-4 to start with",
     )
     .or(&[
         alias("learning_rate", &[Article, SdScripts, Diffusers, Trainer, LlamaFactory, Axolotl]),
@@ -154,7 +155,7 @@ pub(super) const KEYS: &[Key] = &[
         Fallback::Derived(
             "0.05 of all steps (house); 0 where the schedule is `constant` (diffusers)",
         ),
-        "how long the learning rate rises from 0: steps, or a part of all steps",
+        "how long the learning rate rises from 0, for example `100` (steps) or `0.05` (of all steps)",
     )
     .or(&[
         alias("lr_warmup_steps", &[SdScripts, Diffusers]),
