@@ -24,7 +24,7 @@ pub static TRAINING: AtomicBool = AtomicBool::new(false);
 ///
 /// The configuration is YAML (this program's keys, the article's and lora-scripts', LLaMA-Factory's,
 /// axolotl's or PEFT's names) or sd-scripts' TOML. The folder that results holds the adapter, its
-/// checkpoints, `config.yaml` with every value resolved, `train.jsonl` and TensorBoard's files.
+/// checkpoints, `config.yaml` with every value resolved, `train.jsonl` and files of `TensorBoard`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     lora-eval train examples/style-sd15.yaml --out runs/ink\n  \

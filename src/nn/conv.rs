@@ -6,6 +6,7 @@ use super::changes::{Attachment, added, row_delta, rows_of, scaled};
 use super::cpu::conv::{self, convolve, input_gradient, weight_gradient};
 use super::cpu::product::Matrix;
 use super::cpu::values;
+use super::low_rank::Frozen;
 use super::trained::{Product, Trained, norms};
 use super::weight::to_candle;
 use super::{Stored, Strengths, Weight};
@@ -49,7 +50,7 @@ pub struct Conv2d {
 
 /// All of a convolution but its number of outputs.
 #[derive(Debug, Clone, Copy)]
-struct Kernel {
+pub(super) struct Kernel {
     /// Input channels of a group.
     inputs: usize,
     height: usize,
@@ -146,6 +147,21 @@ impl Conv2d {
         self.low_rank.push(LowRank { adapter, scale, a, b });
     }
 
+    /// The frozen convolution and what is trained on it, if anything is.
+    fn with_change(&self, x: &Tensor, strengths: &Strengths) -> Result<Option<Tensor>> {
+        let Some((adapter, trained)) = &self.trained else { return Ok(None) };
+        let frozen = || {
+            let Weight::Stored(weight) = &self.weight else { return Ok(None) };
+            let bias = self.bias.as_ref().map(|b| b.to_dtype(DType::F32)?.to_vec1()).transpose()?;
+            Ok(Some(Frozen { weight: weight.clone(), bias, kernel: Some(self.kernel) }))
+        };
+        if let Some(y) = trained.fused(x, frozen, (*adapter, strengths))? {
+            return Ok(Some(y));
+        }
+        let y = self.base(x, self.bias.as_ref())?;
+        Ok(Some(trained.apply(&y, x, self, (*adapter, strengths))?))
+    }
+
     /// Attaches a change that is trained, as adapter number `adapter` of [`Strengths`].
     pub fn train(&mut self, adapter: usize, trained: Trained) {
         self.trained = Some((adapter, trained));
@@ -181,10 +197,10 @@ impl Conv2d {
 
     /// Applies the convolution.
     pub fn forward(&self, x: &Tensor, strengths: &Strengths) -> Result<Tensor> {
-        let mut y = self.base(x, self.bias.as_ref())?;
-        if let Some((adapter, trained)) = &self.trained {
-            y = trained.apply(&y, x, self, (*adapter, strengths))?;
-        }
+        let mut y = match self.with_change(x, strengths)? {
+            Some(y) => y,
+            None => self.base(x, self.bias.as_ref())?,
+        };
         y = self.add_low_rank(y, x, strengths)?;
         for (adapter, delta) in &self.dense {
             let Some(active) = strengths.active(&[(*adapter, 1.0)], x.device())? else { continue };
@@ -264,7 +280,7 @@ impl Kernel {
         self.inputs * self.height * self.width
     }
 
-    fn shape(&self, x: &Layout, outputs: usize) -> Result<conv::Shape> {
+    pub(super) fn shape(&self, x: &Layout, outputs: usize) -> Result<conv::Shape> {
         let (rows, inputs, height, width) = x.shape().dims4()?;
         let ConvConfig { stride, padding, dilation, groups } = self.config;
         let kernel = (self.height, self.width);

@@ -1,8 +1,9 @@
 //! A linear layer.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use super::changes::{Attachment, Changes, Part};
+use super::low_rank::Frozen;
 use super::trained::{Product, Trained, norms, product};
 use super::{Strengths, Weight};
 use crate::adapter::Module;
@@ -71,6 +72,11 @@ impl Linear {
 
     /// Applies the layer.
     pub fn forward(&self, x: &Tensor, strengths: &Strengths) -> Result<Tensor> {
+        if let Some((adapter, trained)) = &self.trained
+            && let Some(y) = trained.fused(x, || self.frozen_part(), (*adapter, strengths))?
+        {
+            return self.changes.apply(y, x, strengths);
+        }
         let y = self.weight.forward(x)?;
         let y = match &self.bias {
             Some(bias) => y.broadcast_add(bias)?,
@@ -81,6 +87,15 @@ impl Linear {
             Some((adapter, trained)) => trained.apply(&y, x, self, (*adapter, strengths)),
             None => Ok(y),
         }
+    }
+}
+
+impl Linear {
+    /// Weight and bias, where the weight lies in a file.
+    fn frozen_part(&self) -> Result<Option<Frozen>> {
+        let Weight::Stored(weight) = &self.weight else { return Ok(None) };
+        let bias = self.bias.as_ref().map(|b| b.to_dtype(DType::F32)?.to_vec1()).transpose()?;
+        Ok(Some(Frozen { weight: weight.clone(), bias, kernel: None }))
     }
 }
 

@@ -29,6 +29,7 @@ mod graft;
 mod group_norm;
 mod layer_norm;
 mod linear;
+mod low_rank;
 mod norm;
 pub mod rotary;
 mod strengths;

@@ -96,6 +96,11 @@ impl Strengths {
         self
     }
 
+    /// Whether a training drops values.
+    pub(super) fn drops(&self) -> bool {
+        self.dropout.is_some()
+    }
+
     /// `x` (f32) with values dropped, if a training asks for it.
     pub(super) fn dropped(&self, x: Tensor, probability: f64, lane: u32) -> Result<Tensor> {
         match &self.dropout {

@@ -4,6 +4,7 @@ use candle_core::{DType, Result, Tensor};
 
 use super::Strengths;
 use super::changes::{added, rows_of, scaled};
+use super::low_rank::{Adapted, Frozen};
 use super::strengths::Active;
 use super::weight::linear;
 
@@ -43,6 +44,27 @@ impl Trained {
         (out, depth): (usize, usize),
     ) -> Result<Tensor> {
         layer.norms(&Tensor::zeros((out, depth), DType::F32, &candle_core::Device::Cpu)?)
+    }
+
+    /// The frozen layer and this change in one operation, where that can be: on the CPU in f32, a weight
+    /// of a file, all rows at strength 1, nothing but A and B.
+    pub(super) fn fused(
+        &self,
+        x: &Tensor,
+        frozen: impl FnOnce() -> Result<Option<Frozen>>,
+        (adapter, strengths): (usize, &Strengths),
+    ) -> Result<Option<Tensor>> {
+        let plain = self.magnitude.is_none() && !(strengths.drops() && self.dropout > 0.0);
+        if !plain || !x.device().is_cpu() || x.dtype() != DType::F32 {
+            return Ok(None);
+        }
+        let active = strengths.active(&[(adapter, 1.0)], x.device())?;
+        if !active.is_some_and(|active| active.ones && active.rows.is_none()) {
+            return Ok(None);
+        }
+        let Some(frozen) = frozen()? else { return Ok(None) };
+        let adapted = Adapted { frozen, scale: self.scale };
+        Ok(Some(x.contiguous()?.apply_op3(&self.a, &self.b, adapted)?))
     }
 
     /// `y`, the layer's output, with this change as adapter number `adapter`.

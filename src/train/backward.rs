@@ -1,10 +1,11 @@
-//! Gradients of a chain of links, whole or link by link.
+//! Gradients of a chain of links, one link after the other.
 //!
-//! Whole, every tensor of the pass is kept. Link by link ("gradient checkpointing", Chen et al.,
-//! 2016), only the states between links are: the backward pass computes each link again, so memory
-//! grows with a state for each link, not with all that happens in it.
+//! The graph of a link is kept until the backward pass has gone through it and let go then, so memory
+//! falls while the pass goes back. With recomputation ("gradient checkpointing", Chen et al., 2016) no
+//! graph is kept, but the states between links are, and each link is computed again when its turn
+//! comes: memory grows with a state for each link, not with all that happens in it.
 
-use candle_core::{Tensor, Var};
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor, Var};
 
 use super::memory::Memory;
 use super::{Gradients, TrainError};
@@ -29,12 +30,13 @@ pub struct Pass<'a> {
     pub memory: &'a Memory,
 }
 
-/// The state at the start of some links.
+/// One link of a pass. Tensors of a state that need a gradient are variables; one that a link hands
+/// on stays the same variable.
 struct Kept {
-    links: std::ops::Range<usize>,
+    link: usize,
     state: Vec<Tensor>,
-    /// Which of its tensors need a gradient.
-    wanted: Vec<bool>,
+    /// What came of it, with its graph, unless that is to be computed again.
+    outputs: Option<Vec<Tensor>>,
 }
 
 /// Runs `chain` from `start` and back. `end` is given the first tensor of the last state, cut from
@@ -47,130 +49,117 @@ pub fn backward<T>(
     gradients: &mut Gradients,
     end: impl FnOnce(&Tensor) -> Result<End<T>, TrainError>,
 ) -> Result<(T, Vec<Option<Tensor>>), TrainError> {
-    let wanted: Vec<bool> = start.iter().map(Tensor::track_op).collect();
-    let start: Vec<Tensor> = start.iter().map(Tensor::detach).collect();
-    if !pass.checkpointing {
-        let part = Kept { links: 0..chain.links(), state: start, wanted };
-        return whole(chain, &part, pass, gradients, end);
-    }
-    let (last, kept) = forward(chain, start, wanted, pass)?;
+    let (last, kept) = forward(chain, start, pass)?;
     let first = last.first().ok_or_else(|| candle_core::Error::Msg("an empty state".to_owned()))?;
-    let (result, gradient) = end(first)?;
+    let (result, gradient) = end(&first.detach())?;
     let mut slopes = vec![None; last.len()];
     slopes[0] = Some(gradient);
     drop(last);
     for part in kept.into_iter().rev() {
-        let inputs = part.inputs()?;
-        let outputs = run(chain, part.links.clone(), inputs.clone(), pass.memory)?;
-        slopes = part.back(&inputs, &outputs, &slopes, gradients)?;
+        let outputs = match part.outputs {
+            Some(outputs) => outputs,
+            None => chain.run(part.link, part.state.clone())?,
+        };
+        slopes = back(&part.state, &outputs, &slopes, gradients)?;
+        pass.memory.check()?;
     }
     Ok((result, slopes))
 }
 
-/// All links in one graph.
-fn whole<T>(
-    chain: &dyn Chain,
-    part: &Kept,
-    pass: Pass<'_>,
-    gradients: &mut Gradients,
-    end: impl FnOnce(&Tensor) -> Result<End<T>, TrainError>,
-) -> Result<(T, Vec<Option<Tensor>>), TrainError> {
-    let inputs = part.inputs()?;
-    let outputs = run(chain, part.links.clone(), inputs.clone(), pass.memory)?;
-    let first =
-        outputs.first().ok_or_else(|| candle_core::Error::Msg("an empty state".to_owned()))?;
-    let (result, gradient) = end(&first.detach())?;
-    let mut slopes = vec![None; outputs.len()];
-    slopes[0] = Some(gradient);
-    let slopes = part.back(&inputs, &outputs, &slopes, gradients)?;
-    Ok((result, slopes))
-}
-
-/// The last state, and the state before each link.
+/// The last state, and what is kept of each link.
 fn forward(
     chain: &dyn Chain,
-    start: Vec<Tensor>,
-    wanted: Vec<bool>,
+    start: &[Tensor],
     pass: Pass<'_>,
 ) -> Result<(Vec<Tensor>, Vec<Kept>), TrainError> {
-    let (mut state, mut wanted, mut kept) = (start, wanted, Vec::new());
+    let cut = |tensor: &Tensor, wanted: bool| -> candle_core::Result<Tensor> {
+        let tensor = tensor.detach();
+        if wanted { Ok(Var::from_tensor(&tensor)?.into_inner()) } else { Ok(tensor) }
+    };
+    let state = start.iter().map(|tensor| cut(tensor, tensor.track_op()));
+    let mut state = state.collect::<candle_core::Result<Vec<Tensor>>>()?;
+    let mut all = Vec::with_capacity(chain.links());
     for link in 0..chain.links() {
-        let outputs = run(chain, link..link + 1, state.clone(), pass.memory)?;
-        let any = wanted.contains(&true);
-        let needs = outputs.iter().map(|output| {
-            match state.iter().position(|input| input.id() == output.id()) {
-                Some(place) => wanted[place],
-                None => any || output.track_op(),
+        let outputs = chain.run(link, state.clone())?;
+        pass.memory.check()?;
+        let mut next: Vec<Tensor> = Vec::with_capacity(outputs.len());
+        for (place, output) in outputs.iter().enumerate() {
+            let same = |other: &Tensor| other.id() == output.id();
+            let known = state.iter().find(|input| same(input)).cloned();
+            let twice = || outputs[..place].iter().position(same).map(|at| next[at].clone());
+            next.push(match known.or_else(twice) {
+                Some(known) => known,
+                None => cut(output, output.track_op())?,
+            });
+        }
+        let outputs = (!pass.checkpointing).then_some(outputs);
+        all.push(Kept { link, state, outputs });
+        state = next;
+    }
+    Ok((state, all))
+}
+
+/// The gradients of the inputs from those of the outputs.
+fn back(
+    inputs: &[Tensor],
+    outputs: &[Tensor],
+    slopes: &[Option<Tensor>],
+    gradients: &mut Gradients,
+) -> Result<Vec<Option<Tensor>>, TrainError> {
+    let mut through: Vec<Option<Tensor>> = vec![None; inputs.len()];
+    let mut scalar: Option<Tensor> = None;
+    for (output, slope) in outputs.iter().zip(slopes) {
+        let Some(slope) = slope else { continue };
+        if let Some(place) = inputs.iter().position(|input| input.id() == output.id()) {
+            through[place] = sum(through[place].take(), slope.clone())?;
+        } else if output.track_op() {
+            scalar = sum(scalar, weighed(output, slope)?)?;
+        }
+    }
+    if let Some(scalar) = scalar {
+        let mut found = scalar.backward()?;
+        drop(scalar);
+        gradients.add(&mut found)?;
+        for (input, through) in inputs.iter().zip(&mut through) {
+            if let Some(slope) = found.remove(input).filter(|_| input.is_variable()) {
+                *through = sum(through.take(), slope.detach())?;
             }
-        });
-        let needs = needs.collect();
-        kept.push(Kept { links: link..link + 1, state: state.clone(), wanted });
-        // a tensor that was handed on stays the same tensor
-        let cut =
-            |output: &Tensor| if output.track_op() { output.detach() } else { output.clone() };
-        (state, wanted) = (outputs.iter().map(cut).collect(), needs);
+        }
     }
-    Ok((state, kept))
+    Ok(through)
 }
 
-fn run(
-    chain: &dyn Chain,
-    links: std::ops::Range<usize>,
-    mut state: Vec<Tensor>,
-    memory: &Memory,
-) -> Result<Vec<Tensor>, TrainError> {
-    for link in links {
-        state = chain.run(link, state)?;
-        memory.check()?;
+/// A scalar whose gradient with respect to `output` is `slope`.
+pub fn weighed(output: &Tensor, slope: &Tensor) -> candle_core::Result<Tensor> {
+    let slope = slope.to_dtype(output.dtype())?;
+    if output.device().is_cpu() {
+        output.apply_op1(Start(slope))
+    } else {
+        (output * slope)?.sum_all()
     }
-    Ok(state)
 }
 
-impl Kept {
-    /// The state as variables where a gradient is wanted.
-    fn inputs(&self) -> candle_core::Result<Vec<Tensor>> {
-        let input = |(tensor, wanted): (&Tensor, &bool)| match wanted {
-            true => Ok(Var::from_tensor(tensor)?.into_inner()),
-            false => Ok(tensor.clone()),
+/// Where a backward pass begins: the value is of no interest.
+struct Start(Tensor);
+
+impl CustomOp1 for Start {
+    fn name(&self) -> &'static str {
+        "start"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        if layout.shape() != self.0.shape() {
+            candle_core::bail!("a gradient of {:?} for {:?}", self.0.shape(), layout.shape());
+        }
+        let zero = match self.0.dtype() {
+            DType::F64 => CpuStorage::F64(vec![0.0]),
+            _ => CpuStorage::F32(vec![0.0]),
         };
-        self.state.iter().zip(&self.wanted).map(input).collect()
+        Ok((zero, Shape::from(())))
     }
 
-    /// The gradients of the inputs from those of the outputs.
-    fn back(
-        &self,
-        inputs: &[Tensor],
-        outputs: &[Tensor],
-        slopes: &[Option<Tensor>],
-        gradients: &mut Gradients,
-    ) -> Result<Vec<Option<Tensor>>, TrainError> {
-        let mut through: Vec<Option<Tensor>> = vec![None; inputs.len()];
-        let mut scalar: Option<Tensor> = None;
-        for (output, slope) in outputs.iter().zip(slopes) {
-            let Some(slope) = slope else { continue };
-            if let Some(place) = inputs.iter().position(|input| input.id() == output.id()) {
-                through[place] = sum(through[place].take(), slope.clone())?;
-            } else if output.track_op() {
-                let part = (output * slope.to_dtype(output.dtype())?)?.sum_all()?;
-                scalar = sum(scalar, part)?;
-            }
-        }
-        if let Some(scalar) = scalar {
-            let mut found = scalar.backward()?;
-            drop(scalar);
-            gradients.add(&mut found)?;
-            for (input, through) in inputs.iter().zip(&mut through) {
-                if let Some(slope) = found.remove(input) {
-                    *through = sum(through.take(), slope.detach())?;
-                }
-            }
-        }
-        for (slope, wanted) in through.iter_mut().zip(&self.wanted) {
-            if !wanted {
-                *slope = None;
-            }
-        }
-        Ok(through)
+    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        Ok(Some(self.0.clone()))
     }
 }
 

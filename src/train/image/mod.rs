@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use candle_core::{Device, Tensor};
 
-use super::backward::{Chain, Pass, backward};
+use super::backward::{Chain, Pass, backward, weighed};
 use super::task::{Loss, Task};
 use super::{Gradients, TrainError};
 use crate::base::random::Random;
@@ -395,7 +395,7 @@ impl Task for ImageTask {
         let mut scalar: Option<Tensor> = None;
         for (start, slope) in start.iter().zip(slopes) {
             let Some(slope) = slope else { continue };
-            let part = (start * slope.to_dtype(start.dtype())?)?.sum_all()?;
+            let part = weighed(start, &slope)?;
             scalar = Some(match scalar {
                 Some(scalar) => (scalar + part)?,
                 None => part,
