@@ -16,14 +16,17 @@
 //! Start at [`adapter::Adapter`] (any format, one type), [`merge::merge`] and [`grid::execute`].
 
 pub mod adapter;
+pub mod advise;
 pub mod base;
 pub mod config;
 pub mod data;
+pub mod events;
 pub mod extract;
 pub mod generate;
 pub mod grid;
 pub mod hub;
 pub mod linalg;
+pub mod lint;
 pub mod merge;
 pub mod metric;
 pub mod model;

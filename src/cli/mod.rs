@@ -5,8 +5,10 @@
 //! interrupted.
 
 mod adapters;
+mod advise;
 mod combine;
 mod convert;
+mod doctor;
 mod extract;
 mod generate;
 mod global;
@@ -26,6 +28,7 @@ mod report;
 mod resize;
 mod table;
 mod train;
+mod train_lint;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,6 +73,8 @@ enum Verb {
     Resize(resize::Args),
     Combine(combine::Args),
     Train(train::Args),
+    Advise(advise::Args),
+    Doctor(doctor::Args),
     Prompt(prompt::Args),
     Metric(metric::Args),
     #[command(hide = true)]
@@ -122,6 +127,8 @@ pub fn run() -> ExitCode {
         Verb::Resize(args) => resize::run(&cli.global, &args),
         Verb::Combine(args) => combine::run(&cli.global, &args),
         Verb::Train(args) => train::run(&cli.global, &args),
+        Verb::Advise(args) => advise::run(&cli.global, &args),
+        Verb::Doctor(args) => doctor::run(&cli.global, &args),
         Verb::Prompt(args) => prompt::run(&cli.global, &args),
         Verb::Metric(args) => metric::run(&cli.global, &args),
         Verb::Generate(args) => generate::run(&cli.global, &args),

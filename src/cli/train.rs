@@ -9,11 +9,11 @@ use indicatif::ProgressBar;
 use lora_eval::base::atomic;
 use lora_eval::config::{self, Resolved};
 use lora_eval::model::Base;
-use lora_eval::train::{Ending, Event, Log, Outcome, Training, Watch, task_of};
+use lora_eval::train::{Board, Ending, Event, Log, Outcome, Training, Watch, task_of};
 use serde_json::json;
 
 use super::global::Global;
-use super::{RESUMABLE, output, progress};
+use super::{RESUMABLE, output, progress, train_lint};
 
 /// Set by the first Ctrl-C: the training ends after its step and saves.
 pub static STOP: AtomicBool = AtomicBool::new(false);
@@ -43,6 +43,12 @@ pub struct Args {
     /// Go on from the newest checkpoint
     #[arg(long)]
     pub resume: bool,
+    /// Check the examples, and train nothing
+    #[arg(long, conflicts_with_all = ["resume", "explain"])]
+    pub lint: bool,
+    /// Mend what the check finds and needs no judgement; nothing is deleted
+    #[arg(long, requires = "lint")]
+    pub fix: bool,
     /// Print every value and where it comes from, and train nothing
     #[arg(long)]
     pub explain: bool,
@@ -72,6 +78,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     }
     for note in &resolved.notes {
         output::note(note);
+    }
+    if args.lint {
+        return train_lint::run(global, &resolved, args.fix);
     }
     let settings = &resolved.settings;
     let base = open_base(&settings.base.model, settings.base.vae.as_deref())?;
@@ -139,6 +148,7 @@ fn finish(global: &Global, folder: &Path, outcome: &Outcome) -> anyhow::Result<(
 struct Watchers {
     bar: ProgressBar,
     log: Log,
+    board: Option<Board>,
     quiet: bool,
 }
 
@@ -149,13 +159,21 @@ impl Watchers {
         let log = Log::open(folder, step).with_context(at)?;
         atomic::write(&folder.join("config.yaml"), resolved.to_yaml().as_bytes())
             .with_context(at)?;
-        Ok(Self { bar: progress::training(global), log, quiet: global.quiet })
+        let board = if resolved.settings.output.tensorboard {
+            Some(Board::open(folder, step)?)
+        } else {
+            None
+        };
+        Ok(Self { bar: progress::training(global), log, board, quiet: global.quiet })
     }
 }
 
 impl Watch for Watchers {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         self.log.event(event)?;
+        if let Some(board) = &mut self.board {
+            board.event(event)?;
+        }
         match event {
             Event::Start(start) => {
                 self.bar.set_length(start.steps as u64);

@@ -20,6 +20,7 @@
 
 pub mod attention;
 mod changes;
+mod channels;
 mod conv;
 mod cpu;
 mod cross_entropy;
@@ -37,6 +38,7 @@ mod trained;
 mod weight;
 
 pub use changes::{Attachment, Part};
+pub use channels::add_to_channels;
 pub use conv::{Conv2d, ConvConfig};
 pub use cross_entropy::cross_entropy;
 pub use embedding::Embedding;

@@ -252,7 +252,9 @@ impl CustomOp2 for DenseProduct {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (rows, columns) = w.dims2()?;
         let g = gradient.contiguous()?.reshape(((), rows))?;
-        let dx = g.matmul(w)?.reshape(x.shape())?;
+        // cut from the graph: a tracked gradient would keep all of it
+        let (x, w) = (x.detach(), w.detach());
+        let dx = g.matmul(&w)?.reshape(x.shape())?;
         let dw = g.t()?.matmul(&x.contiguous()?.reshape(((), columns))?)?;
         Ok((Some(dx), Some(dw)))
     }

@@ -1,6 +1,7 @@
 //! Floor 6: adapters trained.
 
 mod backward;
+mod board;
 mod checkpoint;
 mod data;
 mod error;
@@ -27,6 +28,7 @@ mod training;
 mod watch;
 
 pub use backward::{Chain, End, Pass, backward};
+pub use board::Board;
 pub use checkpoint::Saved;
 pub use error::TrainError;
 pub use gradients::Gradients;

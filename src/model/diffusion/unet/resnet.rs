@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::{DiffusionError, Parts, Pass, SAME, UnetConfig};
-use crate::nn::{Conv2d, ConvConfig, GroupNorm, Linear};
+use crate::nn::{Conv2d, ConvConfig, GroupNorm, Linear, add_to_channels};
 
 /// `x + conv2(silu(norm2(conv1(silu(norm1(x))) + W·silu(t))))`, with a 1×1 convolution on the way of x
 /// where the number of channels changes.
@@ -67,7 +67,7 @@ impl Resnet {
     pub fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let h = self.conv1.forward(&self.norm1.forward_silu(x)?, pass.strengths)?;
         let time = self.time.forward(&pass.time, pass.strengths)?;
-        let h = h.broadcast_add(&time.reshape((x.dim(0)?, self.outputs, 1, 1))?)?;
+        let h = add_to_channels(&h, &time.reshape((x.dim(0)?, self.outputs))?)?;
         let h = self.conv2.forward(&self.norm2.forward_silu(&h)?, pass.strengths)?;
         match &self.shortcut {
             Some(shortcut) => shortcut.forward(x, pass.strengths)? + h,

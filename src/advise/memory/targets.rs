@@ -1,0 +1,67 @@
+//! Which layers an adapter is laid on.
+
+use regex::Regex;
+
+use crate::config::{AdapterSettings, Targets};
+
+/// A network of a base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A language model.
+    Language,
+    /// A denoiser.
+    Denoiser,
+    /// A text encoder: its linear layers, whatever names the settings list.
+    Text,
+}
+
+/// Attention's layers, by the ends of their paths.
+const ATTENTION: [&str; 9] =
+    ["to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "o_proj", "out_proj"];
+
+/// The rank for a module path and the side of a kernel, `None` for a layer that stays. A pattern that
+/// is no regular expression, which the configuration's reader refuses, matches nothing.
+pub fn ranks(settings: &AdapterSettings, part: Part) -> impl Fn(&str, usize) -> Option<u64> + '_ {
+    let whole = |pattern: &str| Regex::new(&format!("^(?:{pattern})$")).ok();
+    let target = match &settings.targets {
+        Targets::Pattern(pattern) => whole(pattern),
+        _ => None,
+    };
+    let of_path: Vec<(Regex, usize)> = settings
+        .rank_pattern
+        .iter()
+        .filter_map(|(pattern, rank)| Some((Regex::new(pattern).ok()?, *rank)))
+        .collect();
+    let trained = match part {
+        Part::Language => true,
+        Part::Denoiser => settings.denoiser,
+        Part::Text => settings.text_encoder,
+    };
+    move |path, kernel| {
+        if !trained {
+            return None;
+        }
+        if kernel > 1 {
+            let inside = ["down_blocks.", "mid_block.", "up_blocks."];
+            let rank = settings.conv_rank.filter(|_| inside.iter().any(|at| path.starts_with(at)));
+            return rank.map(|rank| rank as u64);
+        }
+        let ends = |name: &str| {
+            path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        let in_block = match part {
+            Part::Denoiser => path.contains(".attentions."),
+            Part::Language | Part::Text => path.contains("layers."),
+        };
+        let chosen = match &settings.targets {
+            Targets::Attention => ends("qkv_proj") || ATTENTION.iter().any(|name| ends(name)),
+            Targets::Names(names) if part != Part::Text => names.iter().any(|name| ends(name)),
+            Targets::Pattern(_) if part != Part::Text => {
+                target.as_ref().is_some_and(|pattern| pattern.is_match(path))
+            }
+            _ => in_block,
+        };
+        let other = || of_path.iter().find(|(pattern, _)| pattern.is_match(path));
+        chosen.then(|| other().map_or(settings.rank, |(_, rank)| *rank) as u64)
+    }
+}

@@ -1,0 +1,52 @@
+//! `lora-eval doctor`
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use lora_eval::advise::doctor::examine;
+use lora_eval::base::atomic;
+use serde_json::json;
+
+use super::global::Global;
+use super::output;
+
+/// What a training's curves say, and the next configuration, one value changed
+///
+/// Reads folders of this program's trainings, of sd-scripts and of transformers: logs, `TensorBoard`
+/// files, adapters and their metadata.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    lora-eval doctor runs/ink\n  \
+    lora-eval doctor runs/ink --out next.yaml")]
+pub struct Args {
+    /// The training's folder
+    pub dir: PathBuf,
+    /// Write the next configuration there: the one of DIR with one value changed
+    #[arg(long, value_name = "FILE.yaml")]
+    pub out: Option<PathBuf>,
+}
+
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
+    let diagnosis = examine(&args.dir)?;
+    let mut written = None;
+    if let Some(out) = &args.out {
+        let config = args.dir.join("config.yaml");
+        let text = std::fs::read_to_string(&config).with_context(|| {
+            format!(
+                "{}\nhint: only trainings of this program have it; change the value by hand",
+                config.display()
+            )
+        })?;
+        match diagnosis.patch() {
+            Some(_) => {
+                atomic::write(out, diagnosis.next_config(&text)?.as_bytes())?;
+                written = Some(out);
+            }
+            None => output::note("nothing to change, so nothing was written"),
+        }
+    }
+    if global.json {
+        return output::json(&json!({"diagnosis": diagnosis, "out": written}));
+    }
+    output::text(&diagnosis.to_string())
+}
