@@ -9,6 +9,10 @@
 //! - how the time of a step grows with tokens and with rank.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![expect(
+    clippy::unnecessary_debug_formatting,
+    reason = "a path with quotes and escapes is a value of YAML"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

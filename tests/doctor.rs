@@ -72,7 +72,7 @@ fn adapter(up: f32, alpha: f32, metadata: &[(&str, String)]) -> Vec<u8> {
 }
 
 /// sd-scripts' layout: logs below a folder of the date, adapters beside it.
-fn sd_scripts(dir: &Path, tags: serde_json::Value, alpha: f32, rate: impl Fn(u64) -> f64) {
+fn sd_scripts(dir: &Path, tags: &serde_json::Value, alpha: f32, rate: impl Fn(u64) -> f64) {
     let logs = dir.join("logs/20260101120000/network_train");
     let mut writer = EventWriter::create(&logs, None).unwrap();
     let mut draws = Random::new(0, "doctor").at(0, 0, 0);
@@ -103,7 +103,7 @@ fn a_training_of_sd_scripts_without_captions_is_found() {
         (captioned, false),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        sd_scripts(dir.path(), tags, 4.0, |_| 1e-4);
+        sd_scripts(dir.path(), &tags, 4.0, |_| 1e-4);
         let diagnosis = examine(dir.path()).unwrap();
         assert_eq!(diagnosis.origin, Origin::SdScripts);
         assert_eq!(diagnosis.read.len(), 3, "{:?}", diagnosis.read);
@@ -118,14 +118,14 @@ fn a_training_of_sd_scripts_without_captions_is_found() {
 fn a_training_of_sd_scripts_with_its_default_alpha_and_a_rate_of_zero_is_found() {
     let tags = json!({"10_my cat": {"a cat": 3}});
     let dir = tempfile::tempdir().unwrap();
-    sd_scripts(dir.path(), tags.clone(), 0.5, |_| 1e-4);
+    sd_scripts(dir.path(), &tags, 0.5, |_| 1e-4);
     let diagnosis = examine(dir.path()).unwrap();
     assert_eq!(rules(&diagnosis), [Rule::ScaleTooSmall], "{diagnosis}");
     let patch = diagnosis.patch().unwrap();
     assert_eq!((patch.key.as_str(), &patch.to), ("network_alpha", &json!(4)));
 
     let dir = tempfile::tempdir().unwrap();
-    sd_scripts(dir.path(), tags, 4.0, |step| if step < 100 { 1e-4 } else { 0.0 });
+    sd_scripts(dir.path(), &tags, 4.0, |step| if step < 100 { 1e-4 } else { 0.0 });
     let diagnosis = examine(dir.path()).unwrap();
     assert_eq!(rules(&diagnosis), [Rule::RateZero], "{diagnosis}");
     assert_eq!(diagnosis.patch().unwrap().key, "lr_scheduler");

@@ -201,8 +201,11 @@ fn attention_is_its_definition() {
                 for t in 0..3 {
                     let group = head / 2;
                     let own = if attention.causal { 2 + t } else { 4 };
+                    let text =
+                        |place: usize| attention.texts.partition_point(|start| *start <= place);
                     let sees = |key: usize| {
                         key <= own
+                            && text(key) == text(2 + t)
                             && key >= attention.starts.get(row).copied().unwrap_or(0)
                             && attention.window.is_none_or(|window| key + window > own)
                     };

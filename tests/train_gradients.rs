@@ -26,8 +26,8 @@ fn parity() -> PathBuf {
 fn settings(base: &str, rest: &str) -> Settings {
     let yaml = format!(
         "base: {{model: {:?}}}\ndata: {{train: {:?}, held_out_split: 0, image: {{resolution: [96, 64], min_bucket: 64, max_bucket: 96, bucket_step: 32}}}}\n{rest}\n",
-        parity().join(base),
-        parity().join("train/pictures"),
+        parity().join(base).to_str().unwrap(),
+        parity().join("train/pictures").to_str().unwrap(),
     );
     config::parse(Path::new("train.yaml"), &yaml, &[], &|_| None).unwrap().settings
 }

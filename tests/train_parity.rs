@@ -1,7 +1,16 @@
 //! Twenty optimizer steps against PEFT with transformers and diffusers, on the same random numbers
 //! (`tests/parity/train`).
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
+#![expect(
+    clippy::unnecessary_debug_formatting,
+    reason = "a path with quotes and escapes is a value of YAML"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small counts in a JSON file"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;

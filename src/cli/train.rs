@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context as _;
 use indicatif::ProgressBar;
 use lora_eval::base::atomic;
-use lora_eval::config::{self, Resolved};
+use lora_eval::config::{self, Resolved, Settings, Task};
 use lora_eval::model::Base;
-use lora_eval::train::{Board, Ending, Event, Log, Outcome, Training, Watch, task_of};
+use lora_eval::train::{
+    Board, Ending, Event, Log, Outcome, TrainError, Training, Watch, shrink, task_of,
+};
 use serde_json::json;
 
 use super::global::Global;
@@ -26,6 +28,7 @@ pub static TRAINING: AtomicBool = AtomicBool::new(false);
 /// axolotl's or PEFT's names) or sd-scripts' TOML. The folder that results holds the adapter, its
 /// checkpoints, `config.yaml` with every value resolved, `train.jsonl` and files of `TensorBoard`.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[command(after_help = "Examples:\n  \
     lora-eval train examples/style-sd15.yaml --out runs/ink\n  \
     lora-eval train my.yaml --set optimizer.learning_rate=5e-5 --set adapter.rank=16\n  \
@@ -82,7 +85,30 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     if args.lint {
         return train_lint::run(global, &resolved, args.fix);
     }
-    let settings = &resolved.settings;
+    let mut settings = resolved.settings.clone();
+    loop {
+        match train(global, args, &resolved, &settings) {
+            Err(error) if settings.run.may_shrink && does_not_fit(&error) => {
+                let images = resolved.task == Task::Image;
+                let Some((smaller, said)) = shrink(&settings, images) else { return Err(error) };
+                output::note(&format!("{error}; going on with {said}, as `run.may_shrink` allows"));
+                settings = smaller;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn does_not_fit(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(TrainError::DoesNotFit { .. }))
+}
+
+fn train(
+    global: &Global,
+    args: &Args,
+    resolved: &Resolved,
+    settings: &Settings,
+) -> anyhow::Result<()> {
     let base = open_base(&settings.base.model, settings.base.vae.as_deref())?;
     let device = global.device()?;
     let training = Training::open(base, settings, &device, &mut |text| tracing::info!("{text}"))?;
@@ -90,7 +116,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         output::note(note);
     }
     let folder = &settings.output.dir;
-    let mut watch = Watchers::new(global, &resolved, training.saved_step(args.resume)?)?;
+    let mut watch = Watchers::new(global, resolved, training.saved_step(args.resume)?)?;
     TRAINING.store(true, Ordering::Relaxed);
     RESUMABLE.store(true, Ordering::Relaxed);
     let outcome = training.run(args.resume, &mut watch, &STOP);

@@ -54,7 +54,7 @@ const SHARE: f64 = 0.1;
 const HIGH: f64 = 2.0;
 /// … when it stays so for as many steps.
 const PATIENCE: usize = 5;
-/// One loss this many times the first is an explosion by itself.
+/// One loss this many times the largest of the first is an explosion by itself.
 const EXPLOSION: f64 = 20.0;
 /// Times that a training goes back before it gives up.
 pub const RETURNS: usize = 4;
@@ -91,10 +91,10 @@ impl Guard {
         let mean = self.mean.map_or(loss, |mean| mean + SHARE * (loss - mean));
         self.mean = Some(mean);
         self.high = if mean > HIGH * first { self.high + 1 } else { 0 };
-        // the very first losses are all there is to compare with
-        let start = self.first.first().copied().unwrap_or(loss);
-        if self.high >= PATIENCE || loss > EXPLOSION * start.max(1e-6) {
-            let seen = format!("loss {loss:.4}, mean {mean:.4}, {start:.4} at the start");
+        // diffusion's losses differ by factors of ten from timestep to timestep
+        let start = self.first.iter().copied().fold(1e-6, f64::max);
+        if self.high >= PATIENCE || loss > EXPLOSION * start {
+            let seen = format!("loss {loss:.4}, mean {mean:.4}, {first:.4} at the start");
             return Verdict::Back { kind: "explosion", seen };
         }
         Verdict::Sound

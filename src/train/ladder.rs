@@ -9,7 +9,7 @@ use super::backward::Pass;
 use super::memory::Memory;
 use super::task::Task;
 use super::{Gradients, TrainError};
-use crate::config::RunSettings;
+use crate::config::{RunSettings, Settings};
 
 /// How a step is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +81,32 @@ pub fn lower(
     };
     said(format!("{error}; going on with {}", next.describe()))?;
     Ok(next)
+}
+
+/// Settings that take less at the price of another result, and what is smaller: for those who said that
+/// it may be (`run.may_shrink`). First shorter texts or smaller pictures, then a lower rank.
+pub fn shrink(settings: &Settings, images: bool) -> Option<(Settings, String)> {
+    /// Less than this teaches nothing.
+    const TOKENS: usize = 128;
+    const SIDE: usize = 256;
+    let mut smaller = settings.clone();
+    let Settings { data, adapter, .. } = &mut smaller;
+    let (width, height) = data.image.resolution;
+    let said = if !images && data.text.max_length / 2 >= TOKENS {
+        data.text.max_length /= 2;
+        format!("data.text.max_length {}", data.text.max_length)
+    } else if images && width.min(height) * 3 / 4 >= SIDE {
+        let less = |side: usize| (side * 3 / 4 / 64).max(1) * 64;
+        data.image.resolution = (less(width), less(height));
+        format!("data.image.resolution {}×{}", less(width), less(height))
+    } else if adapter.rank > 1 {
+        adapter.alpha *= (adapter.rank / 2) as f64 / adapter.rank as f64;
+        adapter.rank /= 2;
+        format!("adapter.rank {}, alpha {}", adapter.rank, adapter.alpha)
+    } else {
+        return None;
+    };
+    Some((smaller, said))
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ pub use checkpoint::Saved;
 pub use error::TrainError;
 pub use gradients::Gradients;
 pub use image::{ImageTask, Picture, Pictures};
+pub use ladder::shrink;
 pub use log::Log;
 pub use order::Order;
 pub use parameters::{Parameters, Part, Role};

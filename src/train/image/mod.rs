@@ -1,6 +1,7 @@
 //! Stable Diffusion: the loss of a denoiser on noisy latents, with its text encoders where they are
 //! trained.
 
+mod batch;
 mod latents;
 mod noise;
 mod texts;
@@ -9,7 +10,7 @@ use std::ops::Range;
 
 use candle_core::{Device, Tensor};
 
-use super::backward::{Chain, Pass, backward, weighed};
+use super::backward::{Pass, backward, weighed};
 use super::task::{Loss, Task};
 use super::{Gradients, TrainError};
 use crate::base::random::Random;
@@ -18,10 +19,11 @@ use crate::data::cache::Cache;
 use crate::data::image::{self, Augment, Example, Placed};
 use crate::generate::image::ImageModel;
 use crate::model::diffusion::sampler::Prediction;
-use crate::model::diffusion::{Added, Context, Family, State, Unet};
+use crate::model::diffusion::{Added, Context, Family, State};
 use crate::nn::{Dropout, Strengths, Visit};
+use batch::{Batch, Links};
 use latents::{Latents, Moments};
-use noise::{Noising, Noisy, squared_error};
+use noise::Noising;
 use texts::{Said, Texts, together};
 
 /// A pipeline and its pictures.
@@ -261,65 +263,6 @@ impl ImageTask {
             time: Some(self.noising.time(noisy.timestep)),
         })
         .collect()
-    }
-}
-
-/// Pictures of one size with noise.
-#[derive(Debug, Default)]
-struct Batch {
-    noisy: Vec<Noisy>,
-    captions: Vec<String>,
-    shape: Extents,
-    time_ids: Vec<[f32; 6]>,
-}
-
-impl Batch {
-    fn add(&mut self, noisy: Noisy, caption: String, shape: Extents, time_ids: image::TimeIds) {
-        self.noisy.push(noisy);
-        self.captions.push(caption);
-        self.shape = shape;
-        self.time_ids.push(time_ids.values());
-    }
-
-    fn latents(&self, device: &Device) -> candle_core::Result<Tensor> {
-        let (channels, height, width) = self.shape;
-        let all: Vec<f32> = self.noisy.iter().flat_map(|noisy| noisy.latents.clone()).collect();
-        Tensor::from_vec(all, (self.noisy.len(), channels, height, width), device)
-    }
-
-    fn timesteps(&self) -> Vec<f64> {
-        self.noisy.iter().map(|noisy| noisy.timestep as f64).collect()
-    }
-
-    /// Each picture's loss, and the gradient of their sum times `factor`.
-    fn compare(&self, prediction: &Tensor, factor: f64) -> candle_core::Result<(Vec<f64>, Tensor)> {
-        let values = super::parameters::host(prediction)?;
-        let size = values.len() / self.noisy.len().max(1);
-        let (mut losses, mut gradient) = (Vec::new(), Vec::with_capacity(values.len()));
-        for (values, noisy) in values.chunks(size.max(1)).zip(&self.noisy) {
-            let (loss, slope) = squared_error(values, &noisy.target, (noisy.weight, factor));
-            losses.push(loss);
-            gradient.extend(slope);
-        }
-        Ok((losses, Tensor::from_vec(gradient, prediction.shape(), prediction.device())?))
-    }
-}
-
-/// The links of a denoiser.
-struct Links<'a> {
-    unet: &'a Unet,
-    starts: &'a [usize],
-    strengths: &'a Strengths,
-}
-
-impl Chain for Links<'_> {
-    fn links(&self) -> usize {
-        self.unet.links()
-    }
-
-    fn run(&self, link: usize, state: Vec<Tensor>) -> candle_core::Result<Vec<Tensor>> {
-        let state = State::from_tensors(state)?;
-        Ok(self.unet.link(link, state, (self.starts, self.strengths))?.into_tensors())
     }
 }
 
