@@ -21,7 +21,7 @@ use crate::text::{Clock, TextTokenizer};
 
 /// What chat templates are told the time is, 2024-07-26: a training that goes on tomorrow sees the same
 /// texts.
-const CLOCK: Clock = Clock::At(1_721_952_000);
+pub const CLOCK: Clock = Clock::At(1_721_952_000);
 
 /// Texts to learn from, and those held out.
 pub type Texts = (Vec<TextExample>, Vec<TextExample>);

@@ -10,8 +10,9 @@ use crate::generate::image::ImageError;
 use crate::model::decoder::DecoderError;
 use crate::model::diffusion::sampler::SamplerError;
 use crate::picture::PictureError;
+use crate::suite::SuiteError;
 use crate::tensors::TensorError;
-use crate::text::TextError;
+use crate::text::{ChatError, TextError};
 
 /// Why a training cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -161,6 +162,12 @@ pub enum TrainError {
         /// What is wrong.
         problem: String,
     },
+    /// A chat template.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+    /// A suite of samples.
+    #[error(transparent)]
+    Suite(#[from] SuiteError),
     /// A sample of text.
     #[error(transparent)]
     Generate(#[from] GenerateError),

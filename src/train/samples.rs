@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::TrainError;
+use super::data::CLOCK;
 use super::watch::Event;
 use crate::config::SampleSettings;
 use crate::generate::image::{ImageModel, Job, RowStrengths};
@@ -12,7 +13,8 @@ use crate::model::diffusion::noise::NoiseSource;
 use crate::model::diffusion::sampler::{Algorithm, Choice, Schedule};
 use crate::picture::encode_png;
 use crate::prompt::Prompt;
-use crate::text::TextTokenizer;
+use crate::suite::{self, Input, Suite};
+use crate::text::{Message, TextTokenizer};
 
 /// Prompts to generate from.
 #[derive(Debug, Default)]
@@ -20,25 +22,36 @@ pub struct Samples {
     lines: Vec<Line>,
 }
 
-/// A line of sd-scripts' prompt files: `PROMPT --n NEGATIVE --w W --h H --d SEED --s STEPS --l GUIDANCE`.
+/// A prompt of a suite, or a line of sd-scripts' prompt files: `PROMPT --n NEGATIVE --w W --h H --d SEED --s STEPS --l GUIDANCE`.
 #[derive(Debug, Clone, PartialEq)]
 struct Line {
+    name: String,
     prompt: String,
+    /// A conversation in place of the prompt.
+    messages: Vec<Message>,
     negative: Option<String>,
     width: Option<usize>,
     height: Option<usize>,
     seed: u64,
     steps: usize,
     guidance: f64,
+    most_tokens: usize,
 }
 
-/// Tokens of a sample of text.
+/// Tokens of a sample of text that says nothing else.
 const TOKENS: usize = 64;
 
 impl Samples {
     /// Reads the prompts' file; none is no prompt.
     pub fn open(settings: &SampleSettings, draws: bool) -> Result<Self, TrainError> {
         let Some(path) = &settings.prompts else { return Ok(Self::default()) };
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        if matches!(ending, "yaml" | "yml") {
+            let suite = Suite::open(path)?;
+            return Ok(Self {
+                lines: suite.prompts.iter().map(|of| Line::of_suite(&suite, of)).collect(),
+            });
+        }
         let failed = |problem: String| TrainError::Prompts { path: path.clone(), problem };
         let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
         let lines = text.lines().enumerate();
@@ -65,10 +78,10 @@ impl Samples {
     ) -> Result<Vec<Event>, TrainError> {
         let mut events = Vec::new();
         for line in &self.lines {
-            let prompt = tokenizer.encode(&line.prompt, true)?;
+            let prompt = line.tokens(tokenizer)?;
             let rows = vec![Row { prompt, strengths: vec![1.0] }];
             let stopping = Stopping {
-                max_new_tokens: TOKENS,
+                max_new_tokens: line.most_tokens,
                 end_tokens: tokenizer.eos_ids().to_vec(),
                 stop: Vec::new(),
             };
@@ -78,7 +91,7 @@ impl Samples {
             let done = complete(decoder, Some(tokenizer), &prefilled, greedy, &stopping)?;
             events.extend(done.into_iter().map(|completion| Event::Sample {
                 step,
-                name: line.prompt.clone(),
+                name: line.name.clone(),
                 text: completion.text,
                 path: None,
             }));
@@ -97,7 +110,7 @@ impl Samples {
         for (place, line) in self.lines.iter().enumerate() {
             let path = folder.join(format!("step-{step:08}-{}.png", place + 1));
             line.draw(model, &path)?;
-            let (name, text) = (line.prompt.clone(), String::new());
+            let (name, text) = (line.name.clone(), String::new());
             events.push(Event::Sample { step, name, text, path: Some(path) });
         }
         Ok(events)
@@ -105,6 +118,41 @@ impl Samples {
 }
 
 impl Line {
+    /// A prompt of a suite with its settings over the suite's.
+    fn of_suite(suite: &Suite, prompt: &suite::Prompt) -> Self {
+        let (text, messages) = match &prompt.input {
+            Input::Prompt(text) => (text.clone(), Vec::new()),
+            Input::Messages(messages) => {
+                let all = messages.iter().map(|m| Message::new(m.role, m.content.clone()));
+                (prompt.id.clone(), all.collect())
+            }
+        };
+        let settings = prompt.settings.merged_over(&suite.defaults);
+        let count = |value: Option<u64>| value.and_then(|value| usize::try_from(value).ok());
+        let plain = Self::plain(&text);
+        Self {
+            name: prompt.id.clone(),
+            messages,
+            negative: settings.negative.clone(),
+            width: count(settings.width),
+            height: count(settings.height),
+            seed: suite.seeds.first().copied().unwrap_or(plain.seed),
+            steps: count(settings.steps).unwrap_or(plain.steps),
+            guidance: settings.guidance.unwrap_or(plain.guidance),
+            most_tokens: count(settings.max_new_tokens).unwrap_or(plain.most_tokens),
+            ..plain
+        }
+    }
+
+    /// A text's tokens; a conversation goes through the chat template.
+    fn tokens(&self, tokenizer: &TextTokenizer) -> Result<Vec<u32>, TrainError> {
+        if self.messages.is_empty() {
+            return Ok(tokenizer.encode(&self.prompt, true)?);
+        }
+        let text = tokenizer.chat_template(CLOCK)?.render(&self.messages, true)?;
+        Ok(tokenizer.encode(&text, false)?)
+    }
+
     /// Draws it into a file.
     fn draw(&self, model: &ImageModel, path: &Path) -> Result<(), TrainError> {
         let refused = |problem: String| TrainError::Prompts { path: path.to_owned(), problem };
@@ -141,7 +189,20 @@ impl Line {
     fn plain(text: &str) -> Self {
         let prompt = text.trim().to_owned();
         let (negative, width, height) = (None, None, None);
-        Self { prompt, negative, width, height, seed: 0, steps: 20, guidance: 7.5 }
+        let (name, seed, steps, guidance) = (prompt.clone(), 0, 20, 7.5);
+        let messages = Vec::new();
+        Self {
+            name,
+            prompt,
+            messages,
+            negative,
+            width,
+            height,
+            seed,
+            steps,
+            guidance,
+            most_tokens: TOKENS,
+        }
     }
 
     fn read(text: &str) -> Result<Self, String> {
