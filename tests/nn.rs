@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use lora_eval::adapter::{Adapter, Component, Module, RowDelta};
 use lora_eval::nn::attention::Attention;
 use lora_eval::nn::gated::{Activation, activate, gated, geglu};
+use lora_eval::nn::pixels::{to_pixels, to_tokens};
 use lora_eval::nn::rotary::Angles;
 use lora_eval::nn::{
     Conv2d, ConvConfig, Embedding, GroupNorm, LayerNorm, Linear, Part, RmsNorm, Strengths, Weight,
@@ -397,6 +398,32 @@ fn gradients_of_layer_and_group_norms() {
     check_gradients("group norm, silu", &inputs, &|i| {
         GroupNorm::new(i[1].clone(), i[2].clone(), 3, 1e-5).forward_silu(&i[0])
     });
+}
+
+#[test]
+fn tokens_are_pixels_turned_and_so_are_their_gradients() {
+    let x = tensor(&[2, 5, 3, 7], 1);
+    let tokens = to_tokens(&x).unwrap();
+    let expected = x.flatten_from(2).unwrap().transpose(1, 2).unwrap().contiguous().unwrap();
+    assert_eq!(tokens.dims(), expected.dims());
+    assert_eq!(flat(&tokens), flat(&expected));
+    assert_eq!(flat(&to_pixels(&tokens, (3, 7)).unwrap()), flat(&x));
+    check_gradients("tokens", std::slice::from_ref(&x), &|i| to_tokens(&i[0]));
+    check_gradients("pixels", &[tokens], &|i| to_pixels(&i[0], (3, 7)));
+    assert!(to_pixels(&x.flatten_from(2).unwrap(), (3, 7)).is_err(), "5 tokens are not 3 by 7");
+}
+
+#[test]
+fn frozen_weights_of_norms_get_no_gradient() {
+    let (w, b) = (tensor(&[6], 2), tensor(&[6], 3));
+    let x = Var::from_tensor(&tensor(&[2, 6, 6], 1)).unwrap();
+    let group = GroupNorm::new(w.clone(), b.clone(), 3, 1e-5);
+    let layer = LayerNorm::new(w.clone(), b.clone(), 1e-5);
+    let norm = RmsNorm::new(w.clone(), 1e-5);
+    let y = norm.forward(&layer.forward(&group.forward_silu(x.as_tensor()).unwrap()).unwrap());
+    let gradients = y.unwrap().sqr().unwrap().sum_all().unwrap().backward().unwrap();
+    assert!(gradients.get(&x).is_some());
+    assert!(gradients.get(&w).is_none() && gradients.get(&b).is_none());
 }
 
 #[test]

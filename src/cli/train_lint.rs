@@ -3,7 +3,7 @@
 use anyhow::bail;
 use lora_eval::config::{Resolved, Task};
 use lora_eval::hub;
-use lora_eval::lint::{Examples, lint};
+use lora_eval::lint::{Examples, Severity, lint};
 use lora_eval::model::Base;
 use lora_eval::text::TextTokenizer;
 use serde_json::json;
@@ -29,15 +29,20 @@ pub fn run(global: &Global, resolved: &Resolved, fix: bool) -> anyhow::Result<()
     if global.json {
         output::json(&json!({"report": report, "fixed": fixed}))?;
     } else {
-        output::print(&report.to_string())?;
+        output::print(&format!("{}\n", report.to_string().trim_end()))?;
         for line in &fixed {
             println!("fixed: {}", output::name(line));
         }
     }
-    if report.errors > 0 && !fix {
+    let left = report
+        .findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error && !(fix && finding.fixable));
+    let left = left.count();
+    if left > 0 {
         bail!(
-            "{} of the findings are errors\nhint: mend the data, or let `--lint --fix` mend what it can ({} findings)",
-            report.errors,
+            "{left} of the findings are errors{}\nhint: mend the data; `--lint --fix` mends what needs no judgement ({} findings)",
+            if fix { " that are not mended" } else { "" },
             report.fixable()
         );
     }

@@ -1,7 +1,7 @@
 //! Activation functions, and the gates of feed-forward layers.
 
 use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, D, DType, Layout, Result, Shape, Tensor, bail,
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail,
 };
 use rayon::prelude::*;
 
@@ -159,9 +159,35 @@ impl CustomOp2 for Gated {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let on_up = gate.apply_op2_no_bwd(&gradient.contiguous()?, &Times(self.0, Form::Value))?;
-        let on_gate = self.0.backward(gate, &(gradient * up)?)?;
-        Ok((Some(on_gate), Some(on_up)))
+        let gradient = gradient.contiguous()?;
+        let on_up = || gate.apply_op2_no_bwd(&gradient, &Times(self.0, Form::Value));
+        let on_gate = || gate.apply_op3_no_bwd(up, &gradient, &OnGate(self.0));
+        Ok((gate.track_op().then(on_gate).transpose()?, up.track_op().then(on_up).transpose()?))
+    }
+}
+
+/// `f′(gate) ⊙ up ⊙ gradient`, of one shape.
+struct OnGate(Activation);
+
+impl CustomOp3 for OnGate {
+    fn name(&self) -> &'static str {
+        "gate-gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        gate: &CpuStorage,
+        gate_layout: &Layout,
+        up: &CpuStorage,
+        up_layout: &Layout,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        same_shape(gate_layout, up_layout)?;
+        same_shape(gate_layout, gradient_layout)?;
+        let factors = [values(up, up_layout)?, values(gradient, gradient_layout)?];
+        let y = apply_parallel(self.0, Form::Slope, values(gate, gate_layout)?, factors);
+        Ok((CpuStorage::F32(y), gate_layout.shape().clone()))
     }
 }
 

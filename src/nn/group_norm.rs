@@ -4,9 +4,10 @@ use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, b
 use rayon::prelude::*;
 
 use super::cpu::norm::group_norm;
-use super::cpu::values;
+use super::cpu::norm_backward::group_norm_backward;
+use super::cpu::{slice, values};
 use super::gated::{Activation, activate};
-use super::layer_norm::{standardize, standardize_backward};
+use super::layer_norm::standardize;
 
 /// `y = (x − mean) / √(var + ε) ⊙ w + b` with mean and variance of a group of channels
 /// (Wu and He, 2018).
@@ -54,7 +55,7 @@ impl GroupNorm {
             return x.contiguous()?.apply_op3(weight, bias, op);
         }
         let wide = |tensor: &Tensor| tensor.to_dtype(DType::F32);
-        let (n, _) = op.standardize(&wide(x)?)?;
+        let n = op.standardize(&wide(x)?)?;
         let y = affine(&n, &wide(weight)?, &wide(bias)?)?.to_dtype(x.dtype())?;
         if silu { activate(&y, Activation::Silu) } else { Ok(y) }
     }
@@ -80,11 +81,56 @@ struct Fused {
 }
 
 impl Fused {
-    /// `n`, of the shape of x, and `r`, (rows, groups, 1).
-    fn standardize(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+    /// `(x − mean) / √(var + ε)`
+    fn standardize(&self, x: &Tensor) -> Result<Tensor> {
         let grouped = x.contiguous()?.reshape((x.dim(0)?, self.groups, ()))?;
-        let (n, r) = standardize(&grouped, self.epsilon)?;
-        Ok((n.reshape(x.shape())?, r))
+        standardize(&grouped, self.epsilon)?.0.reshape(x.shape())
+    }
+
+    /// Values of a group of x, (rows, channels, …), and its number of channels.
+    fn sizes(&self, x: &Layout, channels: usize) -> (usize, usize) {
+        let rows = x.dims().first().copied().unwrap_or(0);
+        let group = x.shape().elem_count() / (rows * self.groups).max(1);
+        (group.max(1), (channels / self.groups).max(1))
+    }
+
+    /// The gradient for x.
+    fn of_input(&self, x: &Tensor, w: &Tensor, b: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+        let (group, channels) = self.sizes(x.layout(), w.elem_count());
+        let held = [x, w, b, gradient].map(Tensor::storage_and_layout);
+        let [values, w, b, g] = held.each_ref().map(|(storage, layout)| slice(storage, layout));
+        let (values, w, b, g) = (values?, w?, b?, g?);
+        let mut dx = vec![0.0; values.len()];
+        let parts = values.par_chunks(group).zip(g.par_chunks(group));
+        dx.par_chunks_mut(group).zip(parts).enumerate().for_each(|(i, (dx, (x, g)))| {
+            let part = i % self.groups * channels..(i % self.groups + 1) * channels;
+            let affine = (&w[part.clone()], &b[part]);
+            group_norm_backward(x, affine, g, (self.epsilon, self.silu), dx);
+        });
+        Tensor::from_vec(dx, x.shape(), x.device())
+    }
+
+    /// The gradients for weight and bias, those that are asked for.
+    fn of_affine(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        b: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        if !w.track_op() && !b.track_op() {
+            return Ok((None, None));
+        }
+        let n = self.standardize(x)?;
+        let mut gradient = gradient.clone();
+        if self.silu {
+            gradient = Activation::Silu.backward(&affine(&n, w, b)?, &gradient)?;
+        }
+        let flat = (x.dim(0)?, x.dim(1)?, ());
+        let of_weight = || (&gradient * n)?.reshape(flat)?.sum((0, 2));
+        let dw = w.track_op().then(of_weight).transpose()?;
+        let db = b.track_op().then(|| gradient.reshape(flat)?.sum((0, 2))).transpose()?;
+        Ok((dw, db))
     }
 }
 
@@ -104,9 +150,7 @@ impl CustomOp3 for Fused {
     ) -> Result<(CpuStorage, Shape)> {
         let (x, w, b) = (values(x, x_layout)?, values(w, w_layout)?, values(b, b_layout)?);
         let mut y = vec![0.0; x.len()];
-        let rows = x_layout.dims().first().copied().unwrap_or(0);
-        let group = (x.len() / (rows * self.groups).max(1)).max(1);
-        let channels = (w.len() / self.groups).max(1);
+        let (group, channels) = self.sizes(x_layout, w.len());
         let groups = y.par_chunks_mut(group).zip(x.par_chunks(group)).enumerate();
         groups.for_each(|(i, (y, x))| {
             let part = i % self.groups * channels..(i % self.groups + 1) * channels;
@@ -123,18 +167,9 @@ impl CustomOp3 for Fused {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (n, r) = self.standardize(x)?;
-        let mut gradient = gradient.contiguous()?;
-        if self.silu {
-            gradient = Activation::Silu.backward(&affine(&n, w, b)?, &gradient)?;
-        }
-        let on_n = gradient.broadcast_mul(&w.reshape(&*channel_shape(x, w))?)?;
-        let grouped = (x.dim(0)?, self.groups, ());
-        let (n3, on_n) = (n.reshape(grouped)?, on_n.reshape(grouped)?);
-        let dx = standardize_backward(&n3, &r, &on_n)?.reshape(x.shape())?;
-        let flat = (x.dim(0)?, x.dim(1)?, ());
-        let dw = (&gradient * n)?.reshape(flat)?.sum((0, 2))?;
-        let db = gradient.reshape(flat)?.sum((0, 2))?;
-        Ok((Some(dx), Some(dw), Some(db)))
+        let gradient = gradient.contiguous()?;
+        let dx = x.track_op().then(|| self.of_input(x, w, b, &gradient)).transpose()?;
+        let (dw, db) = self.of_affine(x, w, b, &gradient)?;
+        Ok((dx, dw, db))
     }
 }

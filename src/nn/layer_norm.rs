@@ -4,7 +4,8 @@ use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor
 use rayon::prelude::*;
 
 use super::cpu::norm::layer_norm;
-use super::cpu::values;
+use super::cpu::norm_backward::layer_norm_backward;
+use super::cpu::{slice, values};
 
 /// `y = (x − mean(x)) / √(var(x) + ε) ⊙ w + b` over the last axis (Ba, Kiros and Hinton, 2016).
 #[derive(Debug, Clone)]
@@ -37,14 +38,6 @@ pub(super) fn standardize(x: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor)> 
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let r = (centred.sqr()?.mean_keepdim(D::Minus1)? + epsilon)?.sqrt()?.recip()?;
     Ok((centred.broadcast_mul(&r)?, r))
-}
-
-/// The gradient of [`standardize`] with respect to x, from that with respect to n:
-/// `r·(g − mean(g) − n·mean(g⊙n))`.
-pub(super) fn standardize_backward(n: &Tensor, r: &Tensor, gradient: &Tensor) -> Result<Tensor> {
-    let along = (gradient * n)?.mean_keepdim(D::Minus1)?;
-    let centred = gradient.broadcast_sub(&gradient.mean_keepdim(D::Minus1)?)?;
-    (centred - n.broadcast_mul(&along)?)?.broadcast_mul(r)
 }
 
 struct Fused {
@@ -97,11 +90,32 @@ impl CustomOp3 for Fused {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (n, r) = standardize(x, self.epsilon)?;
-        let dx = standardize_backward(&n, &r, &gradient.broadcast_mul(w)?)?;
+        let gradient = gradient.contiguous()?;
+        let dx = x.track_op().then(|| self.of_input(x, w, &gradient)).transpose()?;
         let rows = ((), b.dim(0)?);
-        let dw = (gradient * n)?.reshape(rows)?.sum(0)?;
-        let db = gradient.contiguous()?.reshape(rows)?.sum(0)?;
-        Ok((Some(dx), Some(dw), Some(db)))
+        let of_weight = || {
+            let (n, _) = standardize(x, self.epsilon)?;
+            (&gradient * n)?.reshape(rows)?.sum(0)
+        };
+        let dw = w.track_op().then(of_weight).transpose()?;
+        let db = b.track_op().then(|| gradient.reshape(rows)?.sum(0)).transpose()?;
+        Ok((dx, dw, db))
+    }
+}
+
+impl Fused {
+    /// The gradient for x.
+    fn of_input(&self, x: &Tensor, w: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+        let held = [x, w, gradient].map(Tensor::storage_and_layout);
+        let [values, w, g] = held.each_ref().map(|(storage, layout)| slice(storage, layout));
+        let (values, w, g) = (values?, w?, g?);
+        let mut dx = vec![0.0; values.len()];
+        let width = w.len().max(1);
+        let rows = (TASK / width).max(1) * width;
+        let parts = values.par_chunks(rows).zip(g.par_chunks(rows));
+        dx.par_chunks_mut(rows).zip(parts).for_each(|(dx, (x, g))| {
+            layer_norm_backward(x, w, g, self.epsilon, dx);
+        });
+        Tensor::from_vec(dx, x.shape(), x.device())
     }
 }

@@ -13,6 +13,7 @@
 //! - [`Weight`]: f32, f16, bf16 as the file holds them, or quantised blocks of GGUF
 //! - [`Trained`]: a change that is being learnt, attached by [`Linear::train`], with [`Dropout`]
 //! - [`cross_entropy`]: the loss of tokens
+//! - [`pixels`]: pixels as tokens and back
 //! - [`RmsNorm`], [`LayerNorm`], [`GroupNorm`], [`rotary`], [`attention`], [`gated`]: with gradients
 //!   (candle's own fused ones lose them silently), fused on the CPU
 //!
@@ -32,6 +33,7 @@ mod layer_norm;
 mod linear;
 mod low_rank;
 mod norm;
+pub mod pixels;
 pub mod rotary;
 mod strengths;
 mod trained;

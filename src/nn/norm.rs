@@ -3,7 +3,9 @@
 use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::cpu::values;
+use super::cpu::norm::inverse_rms;
+use super::cpu::norm_backward::rms_norm_backward;
+use super::cpu::{slice, values};
 
 /// `y = x / √(mean(x²) + ε) ⊙ w` over the last axis (Zhang and Sennrich, 2019).
 #[derive(Debug, Clone)]
@@ -66,7 +68,6 @@ impl CustomOp2 for Fused {
         Ok((CpuStorage::F32(y), x_layout.shape().clone()))
     }
 
-    /// With n = x·r and r = 1/√(mean(x²) + ε): dx = r·(g⊙w − n·mean(g⊙w⊙n)), dw = Σ g⊙n.
     fn bwd(
         &self,
         x: &Tensor,
@@ -74,29 +75,30 @@ impl CustomOp2 for Fused {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let r = ((x.sqr()?.mean_keepdim(D::Minus1)? + self.epsilon)?.sqrt()?).recip()?;
-        let n = x.broadcast_mul(&r)?;
-        let gw = gradient.broadcast_mul(w)?;
-        let mean = (&gw * &n)?.mean_keepdim(D::Minus1)?;
-        let dx = (gw - n.broadcast_mul(&mean)?)?.broadcast_mul(&r)?;
-        let dw = (gradient * n)?.reshape(((), w.dim(0)?))?.sum(0)?;
-        Ok((Some(dx), Some(dw)))
+        let gradient = gradient.contiguous()?;
+        let dx = x.track_op().then(|| self.of_input(x, w, &gradient)).transpose()?;
+        let of_weight = || {
+            let r = ((x.sqr()?.mean_keepdim(D::Minus1)? + self.epsilon)?.sqrt()?).recip()?;
+            (&gradient * x.broadcast_mul(&r)?)?.reshape(((), w.dim(0)?))?.sum(0)
+        };
+        Ok((dx, w.track_op().then(of_weight).transpose()?))
+    }
+}
+
+impl Fused {
+    /// The gradient for x.
+    fn of_input(&self, x: &Tensor, w: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+        let held = [x, w, gradient].map(Tensor::storage_and_layout);
+        let [values, w, g] = held.each_ref().map(|(storage, layout)| slice(storage, layout));
+        let (values, w, g) = (values?, w?, g?);
+        let mut dx = vec![0.0; values.len()];
+        let rows = ROWS_A_TASK * w.len().max(1);
+        let parts = values.par_chunks(rows).zip(g.par_chunks(rows));
+        dx.par_chunks_mut(rows).zip(parts).for_each(|(dx, (x, g))| {
+            rms_norm_backward(x, w, g, self.epsilon, dx);
+        });
+        Tensor::from_vec(dx, x.shape(), x.device())
     }
 }
 
 const ROWS_A_TASK: usize = 32;
-
-#[expect(clippy::cast_possible_truncation, reason = "rounds to the nearest f32")]
-fn inverse_rms(x: &[f32], epsilon: f64) -> f32 {
-    // eight partial sums: fast, and exact enough in f32 with at most a few thousand terms each
-    let mut sums = [0.0f32; 8];
-    let (chunks, rest) = x.as_chunks::<8>();
-    for chunk in chunks {
-        for (sum, value) in sums.iter_mut().zip(chunk) {
-            *sum += value * value;
-        }
-    }
-    let rest: f64 = rest.iter().map(|value| f64::from(*value).powi(2)).sum();
-    let square = sums.iter().map(|sum| f64::from(*sum)).sum::<f64>() + rest;
-    (1.0 / (square / x.len() as f64 + epsilon).sqrt()) as f32
-}

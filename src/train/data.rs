@@ -50,6 +50,7 @@ pub fn texts(
         }
         None => split(set.examples, data.held_out_split, settings.run.seed),
     };
+    notes.extend(nothing_held_out(settings, texts.1.len()));
     Ok((texts, notes))
 }
 
@@ -57,10 +58,6 @@ pub fn texts(
 pub fn pictures(settings: &Settings) -> Result<(ImageSet, Pictures), TrainError> {
     let data = &settings.data;
     let mut set = image::read(data)?;
-    set.notes.insert(
-        0,
-        format!("{} pictures, captions from {}", set.examples.len(), set.layout.description()),
-    );
     let all = measured(set.examples.clone(), &data.image)?;
     let (mut train, held_out) = match &data.held_out {
         Some(folder) => {
@@ -74,7 +71,17 @@ pub fn pictures(settings: &Settings) -> Result<(ImageSet, Pictures), TrainError>
         let class = class.examples.into_iter().map(|example| Example { class: true, ..example });
         train.extend(measured(class.collect(), &data.image)?);
     }
+    set.notes.extend(nothing_held_out(settings, held_out.len()));
     Ok((set, (train, held_out)))
+}
+
+/// What a user should know who waits for a held-out loss that does not come.
+fn nothing_held_out(settings: &Settings, held_out: usize) -> Option<String> {
+    let wanted = settings.data.held_out_split > 0.0 || settings.validation.patience.is_some();
+    (held_out == 0 && wanted).then(|| {
+        let patience = settings.validation.patience.map_or("", |_| ", `validation.patience` never ends it");
+        format!("no example is held out, so there is no held-out loss and no best checkpoint{patience}: raise `data.held_out_split`, or name `data.held_out`")
+    })
 }
 
 fn measured(

@@ -66,9 +66,10 @@ impl<const N: usize> WithSimd for Apply<'_, N> {
     }
 }
 
+/// The function or its derivative at one vector.
 #[expect(clippy::inline_always, reason = "instructions of the target must be chosen inside")]
 #[inline(always)]
-fn of<S: Simd>(simd: S, (activation, form): (Activation, Form), x: S::f32s) -> S::f32s {
+pub(super) fn of<S: Simd>(simd: S, (activation, form): (Activation, Form), x: S::f32s) -> S::f32s {
     let splat = |value| simd.splat_f32s(value);
     let square = simd.mul_f32s(x, x);
     // x·σ(u(x)): u and its slope

@@ -1,4 +1,4 @@
-//! Layer and group normalisation on slices.
+//! Layer, root-mean-square and group normalisation on slices.
 //!
 //! Mean and variance are taken in pieces, the deviations of each from the mean of those before it
 //! (the first is read twice), and joined as by Chan and others (1979): no cancellation, and
@@ -23,14 +23,30 @@ pub fn group_norm(
     Arch::new().dispatch(Group { x, weight, bias, epsilon, silu, y });
 }
 
+/// 1/√(mean(x²) + ε)
+#[expect(clippy::cast_possible_truncation, reason = "rounds to the nearest f32")]
+pub fn inverse_rms(x: &[f32], epsilon: f64) -> f32 {
+    // eight partial sums: fast, and exact enough in f32 with at most a few thousand terms each
+    let mut sums = [0.0f32; 8];
+    let (chunks, rest) = x.as_chunks::<8>();
+    for chunk in chunks {
+        for (sum, value) in sums.iter_mut().zip(chunk) {
+            *sum += value * value;
+        }
+    }
+    let rest: f64 = rest.iter().map(|value| f64::from(*value).powi(2)).sum();
+    let square = sums.iter().map(|sum| f64::from(*sum)).sum::<f64>() + rest;
+    (1.0 / (square / x.len() as f64 + epsilon).sqrt()) as f32
+}
+
 /// Numbers of a piece.
-const PIECE: usize = 4096;
+pub(super) const PIECE: usize = 4096;
 
 /// Mean and 1/√(variance + ε).
 #[expect(clippy::inline_always, reason = "instructions of the target must be chosen inside")]
 #[expect(clippy::cast_possible_truncation, reason = "rounds to the nearest f32")]
 #[inline(always)]
-fn moments<S: Simd>(simd: S, x: &[f32], epsilon: f64) -> (f32, f32) {
+pub(super) fn moments<S: Simd>(simd: S, x: &[f32], epsilon: f64) -> (f32, f32) {
     let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
     for piece in x.chunks(PIECE) {
         let n = piece.len() as f64;
@@ -142,17 +158,17 @@ impl WithSimd for Group<'_> {
 
 /// `(x − mean)·scale + bias`, then `SiLU` if asked for.
 #[derive(Clone, Copy)]
-struct Affine {
-    mean: f32,
-    scale: f32,
-    bias: f32,
-    silu: bool,
+pub(super) struct Affine {
+    pub mean: f32,
+    pub scale: f32,
+    pub bias: f32,
+    pub silu: bool,
 }
 
 impl Affine {
     #[expect(clippy::inline_always, reason = "instructions of the target must be chosen inside")]
     #[inline(always)]
-    fn of<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s {
+    pub fn of<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s {
         let d = simd.sub_f32s(x, simd.splat_f32s(self.mean));
         let y = simd.mul_add_e_f32s(d, simd.splat_f32s(self.scale), simd.splat_f32s(self.bias));
         if !self.silu {

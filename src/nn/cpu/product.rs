@@ -4,8 +4,9 @@
 //! time is that of reading W. Each row of W is read once for all rows of `x`, and 16-bit weights
 //! are widened on the way (exactly), never stored as f32. With few rows each element of `y` is one
 //! dot product summed in one order whatever the number of rows: a row's result does not depend on
-//! the rows beside it. With more rows the product is done panel by panel with [`crate::linalg`], with
-//! many by [`multiply`], which transposes W block by block.
+//! the rows beside it, and so it is with few rows of W. With more rows of both the product is done panel
+//! by panel with [`crate::linalg`], with many rows of `x` by [`multiply`], which transposes W block by
+//! block.
 
 use std::ops::Range;
 
@@ -68,10 +69,12 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Up to this many rows of `x`, dot products are faster than packing panels of W.
+/// Up to this many rows of `x` or of W, dot products are faster than packing panels of W.
 const FEW: usize = 24;
 /// From this many rows of `x`, W is transposed.
 const MANY: usize = 160;
+/// From this long a sum, `g·W` is done so.
+const DEEP: usize = 64;
 /// Rows of W that are multiplied at once: three by four rows of `x` fill sixteen vector registers.
 const TOGETHER: usize = 3;
 /// Bytes of W that one task reads; a smaller W is not worth a second thread.
@@ -89,30 +92,50 @@ pub fn product(x: &[f32], w: Matrix<'_>) -> Vec<f32> {
     if m == 1 {
         return transposed(x, w, 1, n);
     }
+    if m > FEW && n <= FEW {
+        // x takes the place of W
+        return transposed(w.widen(0, n, &mut Vec::new()), Matrix::dense(x, k), n, m);
+    }
     if m >= MANY {
         let mut y = vec![0.0; m * n];
-        multiply(&Many { x, w }, y.chunks_exact_mut(n).collect(), m);
+        multiply(&Many { x, w, of: Of::Product }, y.chunks_exact_mut(n).collect(), m);
         return y;
     }
     let columns = transposed(x, w, m, n);
     untranspose(&columns, m, n)
 }
 
-/// A product with so many rows of x that W is worth transposing: the lanes of a vector are rows of W.
+/// A product with so many rows of x that blocks of W are worth copying.
 struct Many<'a> {
     x: &'a [f32],
     w: Matrix<'a>,
+    of: Of,
+}
+
+/// Which product.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// `x·Wᵀ`: the lanes of a vector are rows of W.
+    Product,
+    /// `x·W`: they are columns of W.
+    Backward,
 }
 
 impl Scheme for Many<'_> {
     const POSITIONS: usize = 1;
 
     fn columns(&self) -> usize {
-        self.w.rows()
+        match self.of {
+            Of::Product => self.w.rows(),
+            Of::Backward => self.w.columns,
+        }
     }
 
     fn depth(&self) -> usize {
-        self.w.columns
+        match self.of {
+            Of::Product => self.w.columns,
+            Of::Backward => self.w.rows(),
+        }
     }
 
     #[expect(clippy::inline_always, reason = "instructions of the target must be chosen inside")]
@@ -128,7 +151,15 @@ impl Scheme for Many<'_> {
         let v: &mut [f32] = bytemuck::cast_slice_mut(v.as_flattened_mut());
         let mut scratch = Vec::new();
         let first = vector * lanes;
-        for lane in 0..lanes.min(self.w.rows() - first) {
+        let used = lanes.min(self.columns() - first);
+        if self.of == Of::Backward {
+            for (row, to) in depth.zip(v.chunks_exact_mut(lanes)) {
+                let part = self.w.part(row, first..first + used, &mut scratch);
+                to[..used].copy_from_slice(part);
+            }
+            return;
+        }
+        for lane in 0..used {
             let part = self.w.part(first + lane, depth.clone(), &mut scratch);
             for (to, value) in v.chunks_exact_mut(lanes).zip(part) {
                 to[lane] = *value;
@@ -146,7 +177,7 @@ impl Scheme for Many<'_> {
         u: &mut [[f32; DEPTH]],
         _: &mut Vec<f32>,
     ) {
-        let part = &self.x[row * self.w.columns..][depth];
+        let part = &self.x[row * self.depth()..][depth];
         u.as_flattened_mut()[..part.len()].copy_from_slice(part);
     }
 
@@ -222,7 +253,16 @@ pub fn product_backward(g: &[f32], w: Matrix<'_>) -> Vec<f32> {
     if m * k == 0 {
         return vec![0.0; m * k];
     }
+    if m > FEW && k <= FEW {
+        let wt = linalg::transpose(w.widen(0, n, &mut Vec::new()), n, k);
+        return product(g, Matrix::dense(&wt, n));
+    }
     let mut dx = vec![0.0; m * k];
+    if m >= MANY && n >= DEEP {
+        let of_product = Many { x: g, w, of: Of::Backward };
+        multiply(&of_product, dx.chunks_exact_mut(k).collect(), m);
+        return dx;
+    }
     let rows = m.div_ceil(rayon::current_num_threads()).max(1);
     dx.par_chunks_mut(rows * k).zip(g.par_chunks(rows * n)).for_each_init(
         Vec::new,
@@ -391,14 +431,32 @@ mod tests {
     }
 
     #[test]
+    fn a_row_does_not_depend_on_the_rows_beside_it_where_w_has_few() {
+        let (k, n) = (133, 7);
+        let w = values(n * k, 3);
+        let w = Matrix::dense(&w, k);
+        let x = values(2 * MANY * k, 4);
+        let all = product(&x, w);
+        for m in [1, FEW, FEW + 1, MANY] {
+            assert_eq!(product(&x[..m * k], w), all[..m * n]);
+        }
+    }
+
+    #[test]
     fn the_backward_product_is_that_of_the_definition() {
-        let (m, k, n) = (5, 17, 300);
-        let (w_bytes, w) = bytes(&values(n * k, 5), Float::BF16);
-        let g = values(m * n, 6);
-        let dx = product_backward(&g, Matrix { bytes: &w_bytes, float: Float::BF16, columns: k });
-        let wt = linalg::transpose(&w, n, k);
-        for (a, b) in dx.iter().zip(reference(&g, &wt, n)) {
-            assert!((f64::from(*a) - b).abs() < 1e-5);
+        for float in [Float::F32, Float::F16, Float::BF16] {
+            for (m, k, n) in
+                [(5, 17, 300), (3, 8, 40), (200, 37, 300), (170, 8, 90), (161, 130, 6), (50, 3, 3)]
+            {
+                let (w_bytes, w) = bytes(&values(n * k, 5), float);
+                let g = values(m * n, 6);
+                let dx = product_backward(&g, Matrix { bytes: &w_bytes, float, columns: k });
+                let wt = linalg::transpose(&w, n, k);
+                assert_eq!(dx.len(), m * k);
+                for (a, b) in dx.iter().zip(reference(&g, &wt, n)) {
+                    assert!((f64::from(*a) - b).abs() < 1e-5, "{float:?} {m} {k} {n}");
+                }
+            }
         }
     }
 }

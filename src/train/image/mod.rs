@@ -268,8 +268,7 @@ impl ImageTask {
 
 impl Task for ImageTask {
     fn repeats(&self) -> Vec<usize> {
-        let often = self.settings.data.repeats;
-        self.examples.iter().map(|picture| picture.example.repeats * often).collect()
+        self.examples.iter().map(|picture| picture.example.repeats).collect()
     }
 
     fn beside(&self) -> Vec<u32> {

@@ -80,6 +80,8 @@ struct Verified {
     optimizer: std::collections::BTreeMap<String, Tensor>,
 }
 
+/// Visits of an epoch, at most.
+const MOST_VISITS: usize = 1 << 26;
 /// Steps from one verified state to the next.
 const VERIFY: usize = 25;
 
@@ -88,6 +90,14 @@ impl<'a> Trainer<'a> {
     pub fn new(parts: Parts<'a>, watch: &'a mut dyn Watch) -> Result<Self, TrainError> {
         let Parts { settings, task, parameters, .. } = &parts;
         let per_step = settings.run.batch_size * settings.run.accumulation;
+        let visits = task.repeats().iter().try_fold(0usize, |sum, often| sum.checked_add(*often));
+        if visits.is_none_or(|visits| visits > MOST_VISITS) {
+            return Err(TrainError::Setting {
+                key: "data.repeats",
+                problem: format!("an epoch of more than {MOST_VISITS} visits"),
+                hint: "lower it, or the number in front of the folder's name".to_owned(),
+            });
+        }
         let order = Order::new(settings.run.seed, &task.repeats(), &task.beside(), per_step);
         let steps = match settings.run.length {
             Length::Steps(steps) => steps,

@@ -14,7 +14,6 @@ mod transformer;
 pub(super) use block::double;
 pub use config::UnetConfig;
 pub use links::State;
-pub(super) use transformer::{to_pixels, to_tokens};
 
 use std::ops::Range;
 

@@ -5,6 +5,7 @@ use candle_core::{DType, Result, Tensor};
 use super::{Context, DiffusionError, Parts, Pass, UnetConfig};
 use crate::nn::attention::Attention;
 use crate::nn::gated::geglu;
+use crate::nn::pixels::{to_pixels, to_tokens};
 use crate::nn::{Conv2d, ConvConfig, GroupNorm, LayerNorm, Linear, Strengths};
 
 /// diffusers' `Transformer2DModel`: blocks of attention over the pixels as tokens.
@@ -86,7 +87,8 @@ impl Transformer {
     }
 
     pub fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let size = x.dims4()?;
+        let (_, _, height, width) = x.dims4()?;
+        let size = (height, width);
         let h = self.norm.forward(x)?;
         let mut tokens = match &self.proj_in {
             Projection::Pixels(conv) => to_tokens(&conv.forward(&h, pass.strengths)?)?,
@@ -103,19 +105,6 @@ impl Transformer {
         };
         x + h
     }
-}
-
-/// (rows, channels, height, width) → (rows, height·width, channels)
-pub fn to_tokens(x: &Tensor) -> Result<Tensor> {
-    x.flatten_from(2)?.transpose(1, 2)?.contiguous()
-}
-
-/// The way back, to a picture of this height and width.
-pub fn to_pixels(
-    x: &Tensor,
-    (rows, _, height, width): (usize, usize, usize, usize),
-) -> Result<Tensor> {
-    x.transpose(1, 2)?.contiguous()?.reshape((rows, x.dim(2)?, height, width))
 }
 
 impl TransformerBlock {

@@ -2,9 +2,10 @@
 
 use candle_core::{Result, Tensor};
 
-use super::super::unet::{SAME, double, to_pixels, to_tokens};
+use super::super::unet::{SAME, double};
 use super::super::{DiffusionError, Parts};
 use crate::nn::attention::Attention;
+use crate::nn::pixels::{to_pixels, to_tokens};
 use crate::nn::{Conv2d, ConvConfig, GroupNorm, Linear, Strengths};
 
 /// Groups and ε of every norm.
@@ -188,6 +189,6 @@ impl PixelAttention {
         let v = self.v.forward(&tokens, &none)?.unsqueeze(1)?;
         let scale = (size.1 as f32).sqrt().recip();
         let y = Attention::over_all(scale, Vec::new()).forward(&q, &k, &v)?.squeeze(1)?;
-        x + to_pixels(&self.out.forward(&y, &none)?, size)?
+        x + to_pixels(&self.out.forward(&y, &none)?, (size.2, size.3))?
     }
 }

@@ -1,7 +1,8 @@
 //! Gradients of a convolution.
 //!
 //! With stride 1 the gradient for x is a convolution of g by the kernel turned by 180° with inputs
-//! and outputs exchanged. Everything else goes through blocks of [`PIXELS`] columns (im2col), whose
+//! and outputs exchanged. With stride 2 it is that of g with zeros between its pixels, which pays where
+//! Winograd's way saves the factor of 4. Everything else goes through blocks of [`PIXELS`] columns (im2col), whose
 //! sums are made in one order whatever the number of threads.
 
 use rayon::prelude::*;
@@ -9,6 +10,7 @@ use rayon::prelude::*;
 use super::columns::{copy_pixels, position};
 use super::lines::{Run, runs};
 use super::shape::{ConvError, Shape};
+use super::winograd::Winograd;
 use super::{convolve, count};
 use crate::linalg::{multiply, multiply_add, transpose};
 use crate::nn::cpu::product::Matrix;
@@ -24,19 +26,20 @@ pub fn input_gradient(g: &[f32], weight: Matrix<'_>, shape: &Shape) -> Result<Ve
     let mut scratch = Vec::new();
     let (rows, taps) = (shape.outputs, shape.kernel.0 * shape.kernel.1);
     let weight = Matrix { columns: shape.depth(), ..weight }.widen(0, rows, &mut scratch);
-    let (kh, kw) = shape.kernel;
-    let reach = shape.dilation * (kh - 1);
-    if shape.stride == 1 && kh == kw && shape.padding <= reach {
+    if let Some(dense) = dense(shape, out) {
+        let size = dense.output()?;
+        let spread = (shape.stride > 1).then(|| spread(g, (shape, out), size));
         let turned = Shape {
             inputs: shape.outputs,
             outputs: shape.inputs,
-            height: out.0,
-            width: out.1,
-            padding: reach - shape.padding,
-            ..*shape
+            height: size.0,
+            width: size.1,
+            padding: shape.dilation * (shape.kernel.0 - 1) - shape.padding,
+            ..dense
         };
         let weight = turn(weight, shape);
-        return convolve(g, Matrix::dense(&weight, turned.depth()), None, &turned);
+        let weight = Matrix::dense(&weight, turned.depth());
+        return convolve(spread.as_deref().unwrap_or(g), weight, None, &turned);
     }
     let image = shape.inputs * shape.height * shape.width;
     let mut dx = vec![0.0; shape.rows * image];
@@ -72,10 +75,37 @@ pub fn input_gradient(g: &[f32], weight: Matrix<'_>, shape: &Shape) -> Result<Ve
     Ok(dx)
 }
 
+/// The convolution with stride 1 whose gradient this one's is, g spread over its pixels; none where
+/// columns cost less.
+fn dense(shape: &Shape, out: (usize, usize)) -> Option<Shape> {
+    let (kh, kw) = shape.kernel;
+    let dense = Shape { stride: 1, ..*shape };
+    let worth = match shape.stride {
+        1 => true,
+        2 => Winograd::suits(&dense, (2 * out.0, 2 * out.1)),
+        _ => false,
+    };
+    (worth && kh == kw && shape.padding <= shape.dilation * (kh - 1)).then_some(dense)
+}
+
+/// g with stride − 1 zeros between its pixels, and after them up to `size`.
+fn spread(g: &[f32], (shape, out): (&Shape, (usize, usize)), size: (usize, usize)) -> Vec<f32> {
+    let (from, to) = (out.0 * out.1, size.0 * size.1);
+    let mut spread = vec![0.0; shape.rows * shape.outputs * to];
+    spread.par_chunks_mut(to).zip(g.par_chunks(from)).for_each(|(spread, g)| {
+        let lines = spread.chunks_mut(size.1).step_by(shape.stride);
+        for (line, g) in lines.zip(g.chunks_exact(out.1)) {
+            line.iter_mut().step_by(shape.stride).zip(g).for_each(|(to, from)| *to = *from);
+        }
+    });
+    spread
+}
+
 /// The weight of a convolution backwards: (outputs, inputs / groups, kh, kw) becomes
 /// (inputs, outputs / groups, kh, kw), each kernel turned by 180°.
 fn turn(weight: &[f32], shape: &Shape) -> Vec<f32> {
-    const TOGETHER: usize = 16;
+    // runs of the weight that are long enough to be read ahead
+    const TOGETHER: usize = 64;
     let taps = shape.kernel.0 * shape.kernel.1;
     let (inputs, outputs) = (shape.inputs / shape.groups, shape.outputs / shape.groups);
     let mut turned = vec![0.0; weight.len()];
@@ -84,6 +114,13 @@ fn turn(weight: &[f32], shape: &Shape) -> Vec<f32> {
     for (turned, weight) in groups {
         let parts = turned.par_chunks_mut(TOGETHER * outputs * taps).enumerate();
         parts.for_each(|(part, turned)| {
+            if taps == 1 {
+                for (i, turned) in turned.chunks_exact_mut(outputs).enumerate() {
+                    let column = weight[part * TOGETHER + i..].iter().step_by(inputs);
+                    turned.iter_mut().zip(column).for_each(|(to, from)| *to = *from);
+                }
+                return;
+            }
             for output in 0..outputs {
                 for (i, turned) in turned.chunks_exact_mut(outputs * taps).enumerate() {
                     let input = part * TOGETHER + i;
