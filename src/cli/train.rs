@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Context as _;
 use indicatif::ProgressBar;
 use lora_eval::base::atomic;
 use lora_eval::config::{self, Resolved, Settings, Task};
@@ -116,13 +115,20 @@ fn train(
         output::note(note);
     }
     let folder = &settings.output.dir;
-    let mut watch = Watchers::new(global, resolved, training.saved_step(args.resume)?)?;
+    let before = training.saved_step(args.resume)?;
+    let mut watch = Watchers::new(global, resolved, before)?;
     TRAINING.store(true, Ordering::Relaxed);
     RESUMABLE.store(true, Ordering::Relaxed);
     let outcome = training.run(args.resume, &mut watch, &STOP);
     TRAINING.store(false, Ordering::Relaxed);
     watch.bar.finish_and_clear();
-    finish(global, folder, &outcome?)
+    let outcome = outcome?;
+    if before > 0 && outcome.state.step == before {
+        output::note(&format!(
+            "nothing is left to do after step {before}; `--set run.epochs=` a larger number goes on"
+        ));
+    }
+    finish(global, folder, &outcome)
 }
 
 fn explain(global: &Global, resolved: &Resolved) -> anyhow::Result<()> {
@@ -170,36 +176,62 @@ fn finish(global: &Global, folder: &Path, outcome: &Outcome) -> anyhow::Result<(
     Ok(())
 }
 
+/// What a training writes down.
+struct Files {
+    log: Log,
+    board: Option<Board>,
+}
+
 /// All who watch a training.
 struct Watchers {
     bar: ProgressBar,
-    log: Log,
-    board: Option<Board>,
+    /// Opened by the first event: a training that is refused leaves the folder as it was.
+    files: Option<Files>,
+    folder: PathBuf,
+    config: String,
+    tensorboard: bool,
+    step: usize,
     quiet: bool,
 }
 
 impl Watchers {
     fn new(global: &Global, resolved: &Resolved, step: usize) -> anyhow::Result<Self> {
         let folder = &resolved.settings.output.dir;
-        let at = || format!("{}\nhint: choose another folder with `--out`", folder.display());
-        let log = Log::open(folder, step).with_context(at)?;
-        atomic::write(&folder.join("config.yaml"), resolved.to_yaml().as_bytes())
-            .with_context(at)?;
-        let board = if resolved.settings.output.tensorboard {
-            Some(Board::open(folder, step)?)
-        } else {
-            None
-        };
-        Ok(Self { bar: progress::training(global), log, board, quiet: global.quiet })
+        std::fs::create_dir_all(folder).map_err(|e| {
+            anyhow::anyhow!(
+                "{}: {}\nhint: choose another folder with `--out`",
+                folder.display(),
+                if folder.exists() { "not a folder".to_owned() } else { e.to_string() }
+            )
+        })?;
+        Ok(Self {
+            bar: progress::training(global),
+            files: None,
+            folder: folder.clone(),
+            config: resolved.to_yaml(),
+            tensorboard: resolved.settings.output.tensorboard,
+            step,
+            quiet: global.quiet,
+        })
+    }
+
+    /// Writes an event to the files, which are opened by the first.
+    fn write(&mut self, event: &Event) -> io::Result<()> {
+        if self.files.is_none() {
+            atomic::write(&self.folder.join("config.yaml"), self.config.as_bytes())?;
+            let board = self.tensorboard.then(|| Board::open(&self.folder, self.step));
+            let board = board.transpose().map_err(io::Error::other)?;
+            self.files = Some(Files { log: Log::open(&self.folder, self.step)?, board });
+        }
+        let Some(files) = &mut self.files else { return Ok(()) };
+        files.log.event(event)?;
+        files.board.as_mut().map_or(Ok(()), |board| board.event(event))
     }
 }
 
 impl Watch for Watchers {
     fn event(&mut self, event: &Event) -> io::Result<()> {
-        self.log.event(event)?;
-        if let Some(board) = &mut self.board {
-            board.event(event)?;
-        }
+        self.write(event)?;
         match event {
             Event::Start(start) => {
                 self.bar.set_length(start.steps as u64);

@@ -56,6 +56,18 @@ impl Checkpoints {
         Self { folder: training.join("checkpoints"), keep: keep.max(1) }
     }
 
+    /// Removes what a killed training was writing.
+    pub fn clear_unfinished(&self) {
+        for folder in self.folder.ancestors().take(2) {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().starts_with(".lora-eval-") {
+                    let path = entry.path();
+                    let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+                }
+            }
+        }
+    }
+
     fn at(&self, step: usize) -> PathBuf {
         self.folder.join(format!("step-{step:08}"))
     }
@@ -100,6 +112,13 @@ impl Checkpoints {
         sync_folder(&self.folder).map_err(failed)?;
         self.prune(state.best.map(|(_, step)| step));
         Ok(path)
+    }
+
+    /// Removes those of steps that the training has gone back over.
+    pub fn forget_after(&self, step: usize) {
+        for later in self.steps().into_iter().filter(|later| *later > step) {
+            let _ = fs::remove_dir_all(self.at(later));
+        }
     }
 
     /// Removes all but the newest and the best. One that cannot be removed stays.
@@ -212,8 +231,10 @@ impl Saved {
         let of_optimizer = self.tensors.iter().filter_map(|(name, tensor)| {
             Some((name.strip_prefix("optimizer/")?.to_owned(), tensor.clone()))
         });
-        optimizer
-            .load_state(&of_optimizer.collect())
-            .map_err(|e| self.refused(e.to_string(), "remove this folder; it is not whole"))
+        optimizer.load_state(&of_optimizer.collect()).map_err(|e| {
+            let text = e.to_string(); // with a hint of its own, about configurations
+            let problem = text.lines().next().unwrap_or_default();
+            self.refused(format!("{TENSORS}: {problem}"), "remove this folder; it is not whole")
+        })
     }
 }

@@ -70,9 +70,7 @@ impl Guard {
             return self.watch(loss);
         }
         if !bad.is_empty() && bad.len() < losses.len() {
-            self.left_out.extend(&bad);
-            let seen = format!("no finite loss in {} of {} examples", bad.len(), losses.len());
-            return Verdict::Skip { seen, examples: bad };
+            return self.leave_out(bad, losses.len());
         }
         self.skipped += 1;
         let seen = format!("loss {loss}, gradient norm {norm}");
@@ -81,6 +79,13 @@ impl Guard {
             return Verdict::Back { kind: "non-finite", seen };
         }
         Verdict::Skip { seen, examples: bad }
+    }
+
+    /// Leaves examples out for good.
+    pub fn leave_out(&mut self, examples: Vec<u32>, of: usize) -> Verdict {
+        self.left_out.extend(&examples);
+        let seen = format!("no finite loss in {} of {of} examples", examples.len());
+        Verdict::Skip { seen, examples }
     }
 
     fn watch(&mut self, loss: f64) -> Verdict {
@@ -98,6 +103,11 @@ impl Guard {
             return Verdict::Back { kind: "explosion", seen };
         }
         Verdict::Sound
+    }
+
+    /// Whether the last step had no finite loss, for no example's fault.
+    pub fn is_in_doubt(&self) -> bool {
+        self.skipped > 0
     }
 
     /// After the training went back: the mean starts anew, what was learnt about examples stays.

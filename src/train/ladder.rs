@@ -6,7 +6,7 @@
 //! micro-batch of the data, before the first step.
 
 use super::backward::Pass;
-use super::memory::Memory;
+use super::memory::{self, Memory};
 use super::task::Task;
 use super::{Gradients, TrainError};
 use crate::config::{RunSettings, Settings};
@@ -57,10 +57,12 @@ pub fn fit(
     let mut rung = rung;
     loop {
         let batch = task.largest(rung.micro);
+        memory::forget_peak();
         let tried = task.backward(&batch, 1.0, rung.pass(memory), gradients);
         gradients.clear();
+        let tried = tried.and_then(|_| memory.check_peak());
         match tried {
-            Ok(_) => return Ok(rung),
+            Ok(()) => return Ok(rung),
             Err(error) if error.is_out_of_memory() => rung = lower(rung, &error, &mut said)?,
             Err(error) => return Err(error),
         }

@@ -31,6 +31,16 @@ impl Memory {
         self.limit
     }
 
+    /// An error if more than the limit was taken since [`forget_peak`].
+    pub fn check_peak(&self) -> Result<(), TrainError> {
+        match (self.limit, peak()) {
+            (Some(limit), Some(taken)) if taken > limit => {
+                Err(TrainError::OutOfMemory { taken, limit })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// An error once more than the limit is taken.
     pub fn check(&self) -> Result<(), TrainError> {
         match (self.limit, taken()) {

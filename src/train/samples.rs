@@ -5,7 +5,7 @@ use std::path::Path;
 use super::TrainError;
 use super::data::CLOCK;
 use super::watch::Event;
-use crate::config::SampleSettings;
+use crate::config::Settings;
 use crate::generate::image::{ImageModel, Job, RowStrengths};
 use crate::generate::{Noise, Row, Sampling, Stopping, complete, prefill};
 use crate::model::decoder::Decoder;
@@ -20,6 +20,7 @@ use crate::text::{Message, TextTokenizer};
 #[derive(Debug, Default)]
 pub struct Samples {
     lines: Vec<Line>,
+    clip_skip: usize,
 }
 
 /// A prompt of a suite, or a line of sd-scripts' prompt files: `PROMPT --n NEGATIVE --w W --h H --d SEED --s STEPS --l GUIDANCE`.
@@ -43,14 +44,14 @@ const TOKENS: usize = 64;
 
 impl Samples {
     /// Reads the prompts' file; none is no prompt.
-    pub fn open(settings: &SampleSettings, draws: bool) -> Result<Self, TrainError> {
-        let Some(path) = &settings.prompts else { return Ok(Self::default()) };
+    pub fn open(settings: &Settings, draws: bool) -> Result<Self, TrainError> {
+        let Some(path) = &settings.samples.prompts else { return Ok(Self::default()) };
+        let clip_skip = settings.base.clip_skip;
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         if matches!(ending, "yaml" | "yml") {
             let suite = Suite::open(path)?;
-            return Ok(Self {
-                lines: suite.prompts.iter().map(|of| Line::of_suite(&suite, of)).collect(),
-            });
+            let lines = suite.prompts.iter().map(|of| Line::of_suite(&suite, of)).collect();
+            return Ok(Self { lines, clip_skip });
         }
         let failed = |problem: String| TrainError::Prompts { path: path.clone(), problem };
         let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
@@ -66,7 +67,7 @@ impl Samples {
         if lines.is_empty() {
             return Err(failed("no prompt".to_owned()));
         }
-        Ok(Self { lines })
+        Ok(Self { lines, clip_skip })
     }
 
     /// Completions of the prompts, greedy.
@@ -109,7 +110,7 @@ impl Samples {
         let mut events = Vec::new();
         for (place, line) in self.lines.iter().enumerate() {
             let path = folder.join(format!("step-{step:08}-{}.png", place + 1));
-            line.draw(model, &path)?;
+            line.draw(model, self.clip_skip, &path)?;
             let (name, text) = (line.name.clone(), String::new());
             events.push(Event::Sample { step, name, text, path: Some(path) });
         }
@@ -154,7 +155,7 @@ impl Line {
     }
 
     /// Draws it into a file.
-    fn draw(&self, model: &ImageModel, path: &Path) -> Result<(), TrainError> {
+    fn draw(&self, model: &ImageModel, clip_skip: usize, path: &Path) -> Result<(), TrainError> {
         let refused = |problem: String| TrainError::Prompts { path: path.to_owned(), problem };
         let prompt = Prompt::parse(&self.prompt).map_err(|e| refused(e.to_string()))?;
         let side = model.side();
@@ -169,7 +170,7 @@ impl Line {
             guidance: self.guidance,
             guidance_rescale: 0.0,
             sampler,
-            clip_skip: 1,
+            clip_skip,
             seed: self.seed,
             source: NoiseSource::Cpu,
         };
@@ -222,6 +223,14 @@ impl Line {
                 _ => return Err(format!("`--{key}`: expected --n, --w, --h, --d, --s or --l")),
             }
         }
+        let side = |side: Option<usize>| side.is_none_or(|side| side > 0 && side.is_multiple_of(8));
+        if !side(line.width) || !side(line.height) {
+            return Err("sides are multiples of 8".to_owned());
+        }
+        if line.steps == 0 {
+            return Err("`--s 0`: expected at least one step".to_owned());
+        }
+        Prompt::parse(&line.prompt).map_err(|e| e.to_string())?;
         Ok(line)
     }
 }

@@ -22,6 +22,8 @@ pub struct State {
     pub best: Option<(f64, usize)>,
     /// Held-out losses in a row that were no improvement.
     pub without_improvement: usize,
+    /// Whether a step moved the variables.
+    pub moved: bool,
     /// Whether A's gradients were seen to be alive.
     pub proved: bool,
 }

@@ -74,6 +74,18 @@ impl Training {
         said: &mut dyn FnMut(&str),
     ) -> Result<Self, TrainError> {
         let mut notes = Vec::new();
+        if !base.draws() && settings.output.format != FileFormat::Peft {
+            return Err(TrainError::Setting {
+                key: "output.format",
+                problem: format!(
+                    "`{}` has no names for the modules of a language model",
+                    settings.output.format.name()
+                ),
+                hint:
+                    "write `output.format: peft`; leave `task` out where the base says what it is"
+                        .to_owned(),
+            });
+        }
         let chosen = select(&base, &settings.adapter)?;
         let chosen = reachable(&base, chosen, settings.base.clip_skip, &mut notes);
         let parts = (&base, settings.run.seed, device);
@@ -83,7 +95,7 @@ impl Training {
             Precision::F16 => DType::F16,
             Precision::Bf16 => DType::BF16,
         });
-        let samples = Samples::open(&settings.samples, base.draws())?;
+        let samples = Samples::open(settings, base.draws())?;
         let (hash, empty, tags);
         let model = if base.draws() {
             let (set, pictures) = data::pictures(settings)?;
@@ -155,11 +167,15 @@ impl Training {
         }
         let (ending, state) = trainer.run(&self.start())?;
         self.write(&self.settings.output.dir, &state)?;
+        let named = self.settings.output.dir.join(self.file_name("-best"));
         let best = state.best.filter(|(_, step)| *step != state.step).map(|(_, step)| {
             let kept = Trainer::adapter_of(&self.settings, step, &self.file_name(""));
-            let named = self.settings.output.dir.join(self.file_name("-best"));
-            copy(&kept, &named).map(|()| named)
+            copy(&kept, &named).map(|()| named.clone())
         });
+        if best.is_none() {
+            // that of an earlier end is the best no more
+            let _ = std::fs::remove_file(&named).or_else(|_| std::fs::remove_dir_all(&named));
+        }
         Ok(Outcome {
             ending,
             state,
@@ -172,7 +188,10 @@ impl Training {
     pub fn saved_step(&self, resume: bool) -> Result<usize, TrainError> {
         let folder = &self.settings.output.dir;
         match Checkpoints::new(folder, 1).newest()? {
-            Some(saved) if resume => Ok(saved.state.step),
+            Some(saved) if resume => {
+                saved.check(&self.made_of())?;
+                Ok(saved.state.step)
+            }
             Some(saved) => Err(TrainError::Resume {
                 path: saved.path,
                 problem: "a training has been here".to_owned(),
@@ -224,14 +243,14 @@ impl Training {
         let mut made_of = Map::new();
         let mut put = |key: &str, value: Value| made_of.insert(key.to_owned(), value);
         put("base", json!(format!("{}, {} bytes", self.base.describe(), self.base.size())));
-        put("data", json!(self.hash));
+        put("run.seed", json!(run.seed));
         put("adapter.rank", json!(adapter.rank));
         put("adapter.alpha", json!(adapter.alpha));
         put("adapter", json!(adapter));
-        put("run.seed", json!(run.seed));
         put("run.batch_size × run.accumulation", json!(run.batch_size * run.accumulation));
         put("optimizer.kind", json!(optimizer.kind));
         put("data.repeats", json!(data.repeats));
+        put("data", json!(self.hash));
         put("diffusion", json!(diffusion));
         made_of
     }

@@ -12,6 +12,9 @@ impl Trainer<'_> {
     /// What is due after a step.
     pub(super) fn after(&mut self) -> Result<(), TrainError> {
         let settings = self.parts.settings;
+        if self.state.guard.is_in_doubt() {
+            return Ok(()); // the next step tells whether the model is to blame
+        }
         if self.due(settings.validation.every) && self.parts.task.held_out() > 0 {
             self.validate()?;
         }

@@ -71,9 +71,11 @@ pub struct Trainer<'a> {
     steps: usize,
     state: State,
     verified: Option<Verified>,
+    /// A finite state whose next loss is not known yet.
+    unproven: Option<Verified>,
 }
 
-/// A state in which everything was finite.
+/// A state in which everything was finite, and the next step's loss sound.
 struct Verified {
     state: State,
     variables: Vec<Tensor>,
@@ -113,6 +115,7 @@ impl<'a> Trainer<'a> {
             rung: Rung::new(&settings.run),
             state: State::new(),
             verified: None,
+            unproven: None,
             variables,
             order,
             steps,
@@ -148,6 +151,10 @@ impl<'a> Trainer<'a> {
 
     /// Trains.
     pub fn run(mut self, start: &Start) -> Result<(Ending, State), TrainError> {
+        self.checkpoints.clear_unfinished();
+        if self.state.step > 0 && (self.state.step >= self.steps || self.is_at_its_end()) {
+            return Ok((Ending::Complete, self.state)); // nothing is left to do
+        }
         self.fit()?;
         self.say(&Event::Start(Start {
             step: self.state.step,
@@ -164,7 +171,7 @@ impl<'a> Trainer<'a> {
                 self.sample()?;
             }
         }
-        self.verify()?;
+        self.verified = self.snapshot()?;
         let mut ending = if self.is_at_its_end() { Ending::EarlyStop } else { Ending::Complete };
         while ending == Ending::Complete && self.state.step < self.steps {
             self.step()?;
@@ -185,7 +192,8 @@ impl<'a> Trainer<'a> {
         memory::forget_peak();
         let (step, factor) = (self.state.step, self.state.rate_factor);
         let rates = self.rates.at(step, factor);
-        let losses = self.accumulate(&self.visits(step))?;
+        let visits = self.visits(step);
+        let losses = self.accumulate(&visits)?;
         let loss = mean(&losses);
         let mut gradients = self.gradients.take()?;
         let norm = optimizer::norm(&gradients)?;
@@ -193,8 +201,12 @@ impl<'a> Trainer<'a> {
             self.state.step += 1;
             return Ok(());
         }
-        match self.state.guard.judge(&losses, norm) {
-            Verdict::Sound => {}
+        match self.judge(&visits, &losses, norm)? {
+            Verdict::Sound => {
+                if let Some(state) = self.unproven.take() {
+                    self.verified = Some(state);
+                }
+            }
             Verdict::Skip { seen, examples } => return self.skip(&seen, &examples, &losses),
             Verdict::Back { kind, seen } => return self.go_back(kind, &seen),
         }
@@ -204,6 +216,7 @@ impl<'a> Trainer<'a> {
             optimizer::clip_norm(&mut gradients, most)?;
         }
         self.optimizer.step(&self.variables, &gradients, &rates)?;
+        self.state.moved |= rates.iter().all(|rate| *rate > 0.0);
         self.state.step += 1;
         self.log(&losses, (loss, norm), (step, factor), begun)
     }
@@ -228,6 +241,36 @@ impl<'a> Trainer<'a> {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// What is to be done with a step. Where a loss has no value each example is measured alone: in a
+    /// row of texts one takes its neighbours with it. One that has none without the adapter either is
+    /// bad by itself.
+    fn judge(
+        &mut self,
+        visits: &[Visit],
+        losses: &[Loss],
+        norm: f64,
+    ) -> Result<Verdict, TrainError> {
+        if losses.iter().all(|loss| loss.sum.is_finite()) {
+            return Ok(self.state.guard.judge(losses, norm));
+        }
+        let mut alone = Vec::with_capacity(visits.len());
+        for visit in visits {
+            alone.extend(self.parts.task.loss(std::slice::from_ref(visit), 1.0)?);
+        }
+        let mut bad = Vec::new();
+        for (visit, loss) in visits.iter().zip(&alone) {
+            let base = || self.parts.task.loss(std::slice::from_ref(visit), 0.0);
+            if !loss.sum.is_finite() && !mean(&base()?).is_finite() {
+                bad.push(visit.example);
+            }
+        }
+        Ok(if bad.is_empty() {
+            self.state.guard.judge(&alone, norm)
+        } else {
+            self.state.guard.leave_out(bad, alone.len())
+        })
     }
 
     /// What a step sees, without the examples that were left out.
@@ -301,8 +344,11 @@ impl<'a> Trainer<'a> {
 
     /// The first gradients after B has moved are those that A's life is seen by.
     fn see_a_move(&mut self, gradients: &[Tensor]) -> Result<(), TrainError> {
-        let moved = (0..self.state.step).any(|step| self.rates.main(step, 1.0) > 0.0);
-        if self.state.proved || !self.parts.settings.run.prove || !moved {
+        if self.state.proved || !self.parts.settings.run.prove || !self.state.moved {
+            return Ok(());
+        }
+        // where B's are 0 too the loss is flat, as after an explosion: that says nothing about A
+        if proof::moves(self.parts.parameters, gradients, Role::B).is_err() {
             return Ok(());
         }
         proof::moves(self.parts.parameters, gradients, Role::A)?;
@@ -351,6 +397,16 @@ impl<'a> Trainer<'a> {
     }
 
     fn end(&mut self, ending: Ending) -> Result<(), TrainError> {
+        if let Some(name) = self.parts.parameters.not_finite()? {
+            return Err(TrainError::Diverged {
+                step: self.state.step,
+                problem: format!("{name} is not finite; no adapter is written"),
+                hint: format!(
+                    "usually the rate or the weight decay is far too high: try `optimizer.learning_rate: {:.1e}`",
+                    self.rates.main(self.state.step, self.state.rate_factor).max(1e-3) / 10.0
+                ),
+            });
+        }
         let saved = self.checkpoints.has(self.state.step);
         if !saved {
             self.save()?;

@@ -18,7 +18,8 @@ impl Trainer<'_> {
         losses: &[Loss],
     ) -> Result<(), TrainError> {
         let all: Vec<u32> = losses.iter().map(|loss| loss.example).collect();
-        let left_out = !examples.is_empty() && examples.len() < losses.len();
+        let gone = |example: &u32| self.state.guard.left_out.contains(example);
+        let left_out = !examples.is_empty() && examples.iter().all(gone);
         let named = if left_out { examples } else { &all };
         let samples = named.iter().map(|example| self.parts.task.name(*example)).collect();
         let rest = if left_out { "; these examples are left out from here on" } else { "" };
@@ -30,17 +31,17 @@ impl Trainer<'_> {
     /// Goes back to the last verified state, at half the rate.
     pub(super) fn go_back(&mut self, kind: &'static str, seen: &str) -> Result<(), TrainError> {
         let step = self.state.step;
-        let Some(verified) = self.verified.take() else { return Ok(()) };
-        if self.state.guard.returns >= RETURNS {
+        let returns = self.state.guard.returns;
+        let Some(verified) = self.verified.take().filter(|_| returns < RETURNS) else {
             return Err(TrainError::Diverged {
                 step,
-                problem: format!("{seen}, after {RETURNS} returns at half the rate each time"),
+                problem: format!("{seen}, after {returns} returns at half the rate each time"),
                 hint: format!(
                     "usually the rate is far too high: try `optimizer.learning_rate: {:.1e}`; else a bad example (see `samples` in train.jsonl), or 16-bit overflow: try `base.precision: f32`",
                     self.rates.main(step, self.state.rate_factor) / 10.0
                 ),
             });
-        }
+        };
         for (variable, value) in self.variables.iter().zip(&verified.variables) {
             variable.set(value)?;
         }
@@ -54,6 +55,8 @@ impl Trainer<'_> {
         self.rates.restart_at(verified.state.step, warmup);
         self.state = State { guard, rate_factor, restarts, ..verified.state.clone() };
         self.verified = Some(verified);
+        self.unproven = None;
+        self.checkpoints.forget_after(self.state.step);
         let action = format!(
             "{seen} at step {step}: back to step {}, rate × {rate_factor}, {warmup} steps of warm-up",
             self.state.step
@@ -61,17 +64,24 @@ impl Trainer<'_> {
         self.guard(kind, action, Vec::new())
     }
 
-    /// Keeps a copy of where the training stands.
+    /// Keeps a copy of where the training stands, to go back to once the next loss is sound.
     pub(super) fn verify(&mut self) -> Result<(), TrainError> {
-        if self.parts.parameters.not_finite()?.is_some() {
-            return Ok(());
+        if !self.state.guard.is_in_doubt() {
+            self.unproven = self.snapshot()?;
         }
-        self.verified = Some(Verified {
+        Ok(())
+    }
+
+    /// Where the training stands, if all of it is finite.
+    pub(super) fn snapshot(&self) -> Result<Option<Verified>, TrainError> {
+        if self.parts.parameters.not_finite()?.is_some() {
+            return Ok(None);
+        }
+        Ok(Some(Verified {
             state: self.state.clone(),
             variables: self.variables.iter().map(|var| var.copy()).collect::<Result<_, _>>()?,
             optimizer: self.optimizer.state()?,
-        });
-        Ok(())
+        }))
     }
 
     /// ‖ΔW‖/‖W‖, the median over the modules whose ‖W‖ is known.
