@@ -154,7 +154,8 @@ fn measure(case: &Case, folder: &Path) -> Value {
     let settings = settings(case, &base, folder);
     let base = Base::open_to_run(&base).unwrap();
     let chosen = select(&base, &settings.adapter).unwrap();
-    let parameters = Parameters::new(chosen, &settings.adapter, (&base, 1, &Device::Cpu)).unwrap();
+    let parameters =
+        Parameters::new(chosen, &settings.adapter, (&base, 1, &Device::Cpu), None).unwrap();
     let (task, size) = task(case, folder, (&settings, &base, &parameters));
     let visits: Vec<Visit> =
         (0..size).map(|example| Visit { example, visit: 0, tokens: 0 }).collect();

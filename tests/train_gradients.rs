@@ -34,7 +34,8 @@ fn settings(base: &str, rest: &str) -> Settings {
 
 fn parameters(base: &Base, settings: &Settings) -> Parameters {
     let chosen = select(base, &settings.adapter).unwrap();
-    let parameters = Parameters::new(chosen, &settings.adapter, (base, 1, &Device::Cpu)).unwrap();
+    let parameters =
+        Parameters::new(chosen, &settings.adapter, (base, 1, &Device::Cpu), None).unwrap();
     let random = Random::new(1, "test");
     for (number, (_, _, var)) in (0..).zip(parameters.named()) {
         let noise = random.at(number, 0, 0).normals(var.elem_count());

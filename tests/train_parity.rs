@@ -299,7 +299,7 @@ fn regularization_pictures_are_weighed_as_with_diffusers() {
     let base = Base::open_to_run(Path::new(&settings.base.model)).unwrap();
     let chosen = select(&base, &settings.adapter).unwrap();
     let parts = (&base, settings.run.seed, &Device::Cpu);
-    let parameters = Parameters::new(chosen, &settings.adapter, parts).unwrap();
+    let parameters = Parameters::new(chosen, &settings.adapter, parts, None).unwrap();
     let adapters = Adapters::trained(parameters.trained());
     let model = ImageModel::build(&base, &adapters, None, &Device::Cpu).unwrap();
     let classes = numbers(&run["class_examples"]);

@@ -56,7 +56,8 @@ pub fn error(error: &anyhow::Error) {
 /// What a user should know and need not act on.
 pub fn note(message: &str) {
     if tracing::enabled!(tracing::Level::WARN) {
-        eprintln!("note: {message}");
+        // who has closed this stream does not want to know
+        let _ = writeln!(io::stderr(), "note: {}", clean(message));
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::ProgressBar;
 use lora_eval::base::atomic;
-use lora_eval::config::{self, Resolved, Settings, Task};
+use lora_eval::config::{self, Resolved, Task};
 use lora_eval::model::Base;
 use lora_eval::train::{
     Board, Ending, Event, Log, Outcome, TrainError, Training, Watch, shrink, task_of,
@@ -61,6 +61,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     if let Some(out) = &args.out {
         overrides.push(format!("output.dir={}", serde_json::to_string(out)?));
     }
+    if let Some(dtype) = global.weights() {
+        overrides.push(format!("base.precision={}", dtype.as_str()));
+    }
     let unopened = std::cell::RefCell::new(None);
     let task = |base: &str| match open_base(base, None) {
         Ok(base) => Some(task_of(&base)),
@@ -84,14 +87,16 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     if args.lint {
         return train_lint::run(global, &resolved, args.fix);
     }
-    let mut settings = resolved.settings.clone();
+    let images = resolved.task == Task::Image;
+    let mut resolved = resolved;
     loop {
-        match train(global, args, &resolved, &settings) {
-            Err(error) if settings.run.may_shrink && does_not_fit(&error) => {
-                let images = resolved.task == Task::Image;
-                let Some((smaller, said)) = shrink(&settings, images) else { return Err(error) };
+        let settings = &resolved.settings;
+        match train(global, args, &resolved) {
+            Err(error) if settings.run.may_shrink && !args.resume && does_not_fit(&error) => {
+                let Some((smaller, said)) = shrink(settings, images) else { return Err(error) };
                 output::note(&format!("{error}; going on with {said}, as `run.may_shrink` allows"));
-                settings = smaller;
+                overrides.extend(smaller);
+                resolved = config::load(&args.config, &overrides, &task)?;
             }
             other => return other,
         }
@@ -102,12 +107,8 @@ fn does_not_fit(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(TrainError::DoesNotFit { .. }))
 }
 
-fn train(
-    global: &Global,
-    args: &Args,
-    resolved: &Resolved,
-    settings: &Settings,
-) -> anyhow::Result<()> {
+fn train(global: &Global, args: &Args, resolved: &Resolved) -> anyhow::Result<()> {
+    let settings = &resolved.settings;
     let base = open_base(&settings.base.model, settings.base.vae.as_deref())?;
     let device = global.device()?;
     let training = Training::open(base, settings, &device, &mut |text| tracing::info!("{text}"))?;
@@ -139,8 +140,7 @@ fn explain(global: &Global, resolved: &Resolved) -> anyhow::Result<()> {
         let entries: Vec<_> = entries.collect();
         return output::json(&json!({"settings": entries, "notes": resolved.notes}));
     }
-    print!("{}", resolved.explain());
-    Ok(())
+    output::print(&resolved.explain())
 }
 
 fn open_base(name: &str, vae: Option<&Path>) -> anyhow::Result<Base> {
@@ -154,7 +154,7 @@ fn open_base(name: &str, vae: Option<&Path>) -> anyhow::Result<Base> {
 
 fn finish(global: &Global, folder: &Path, outcome: &Outcome) -> anyhow::Result<()> {
     if outcome.ending == Ending::Stopped {
-        eprintln!("stopped after step {}; `--resume` goes on", outcome.state.step);
+        output::note(&format!("stopped after step {}; `--resume` goes on", outcome.state.step));
         std::process::exit(130);
     }
     let best = outcome.state.best;
@@ -169,11 +169,8 @@ fn finish(global: &Global, folder: &Path, outcome: &Outcome) -> anyhow::Result<(
             "held_out_step": best.map(|(_, step)| step),
         }));
     }
-    println!("{}", outcome.adapter.display());
-    if let Some(path) = &outcome.best {
-        println!("{}", path.display());
-    }
-    Ok(())
+    let best = outcome.best.iter().map(|path| format!("{}\n", path.display()));
+    output::print(&format!("{}\n{}", outcome.adapter.display(), best.collect::<String>()))
 }
 
 /// What a training writes down.
@@ -238,11 +235,11 @@ impl Watch for Watchers {
                 self.bar.set_position(start.step as u64);
                 if !self.quiet {
                     self.bar.suspend(|| {
-                        eprintln!(
+                        output::note(&format!(
                             "{} examples, {} steps; {} modules, {} numbers are trained; rank {}, alpha {}: scale {}",
                             start.examples, start.steps, start.modules, start.trained, start.rank,
                             start.alpha, start.scale
-                        );
+                        ));
                     });
                 }
             }

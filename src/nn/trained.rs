@@ -125,6 +125,11 @@ pub(super) fn norms(weight: &super::Weight, delta: &Tensor) -> Result<Tensor> {
     use rayon::prelude::*;
     let (rows, columns) = weight.shape()?;
     let device = delta.device().clone();
+    if let super::Weight::Dense(dense) = weight
+        && !dense.device().is_cpu()
+    {
+        return (dense.to_dtype(DType::F32)? + delta)?.sqr()?.sum(1)?.sqrt();
+    }
     let delta = delta.flatten_all()?.to_vec1::<f32>()?;
     let norms = (0..rows).into_par_iter().map(|row| {
         let w = weight.rows(row..row + 1)?;

@@ -24,8 +24,8 @@ impl Board {
     /// A new file in the folder; of a training that goes on from `step`, whose later points are
     /// dropped.
     pub fn open(folder: &Path, step: usize) -> Result<Self, EventError> {
-        let reached = (step > 0).then_some(step as u64);
-        Ok(Self { writer: EventWriter::create(folder, reached)? })
+        // points of an earlier training that never came to a checkpoint are dropped too
+        Ok(Self { writer: EventWriter::create(folder, Some(step as u64))? })
     }
 
     fn write(&mut self, event: &Event) -> Result<(), EventError> {

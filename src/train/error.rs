@@ -214,7 +214,7 @@ impl TrainError {
     pub fn is_out_of_memory(&self) -> bool {
         match self {
             Self::OutOfMemory { .. } => true,
-            Self::Device(error) => {
+            Self::Device(error) | Self::Image(ImageError::Device(error)) => {
                 let text = error.to_string().to_ascii_lowercase();
                 text.contains("out of memory") || text.contains("out_of_memory")
             }

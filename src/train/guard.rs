@@ -46,12 +46,14 @@ pub struct Guard {
     pub left_out: Vec<u32>,
 }
 
-/// Steps whose mean loss is what later ones are compared with.
-const FIRST: usize = 10;
+/// Steps whose largest loss is what later ones are compared with.
+const FIRST: usize = 20;
 /// Weight of a step in the mean.
 const SHARE: f64 = 0.1;
-/// A mean this many times the first losses is too high …
+/// A mean this many times the largest of the first losses is too high …
 const HIGH: f64 = 2.0;
+/// … and this many times where each loss has a timestep of its own.
+const HIGH_OF_NOISY: f64 = 3.0;
 /// … when it stays so for as many steps.
 const PATIENCE: usize = 5;
 /// One loss this many times the largest of the first is an explosion by itself.
@@ -67,7 +69,7 @@ impl Guard {
         let loss = mean(losses);
         if bad.is_empty() && loss.is_finite() && norm.is_finite() {
             self.skipped = 0;
-            return self.watch(loss);
+            return self.watch(loss, losses.iter().any(|loss| loss.time.is_some()));
         }
         if !bad.is_empty() && bad.len() < losses.len() {
             return self.leave_out(bad, losses.len());
@@ -88,26 +90,26 @@ impl Guard {
         Verdict::Skip { seen, examples }
     }
 
-    fn watch(&mut self, loss: f64) -> Verdict {
+    fn watch(&mut self, loss: f64, noisy: bool) -> Verdict {
         if self.first.len() < FIRST {
             self.first.push(loss);
         }
-        let first = self.first.iter().sum::<f64>() / self.first.len() as f64;
         let mean = self.mean.map_or(loss, |mean| mean + SHARE * (loss - mean));
         self.mean = Some(mean);
-        self.high = if mean > HIGH * first { self.high + 1 } else { 0 };
         // diffusion's losses differ by factors of ten from timestep to timestep
         let start = self.first.iter().copied().fold(1e-6, f64::max);
+        let limit = if noisy { HIGH_OF_NOISY } else { HIGH };
+        self.high = if mean > limit * start { self.high + 1 } else { 0 };
         if self.high >= PATIENCE || loss > EXPLOSION * start {
-            let seen = format!("loss {loss:.4}, mean {mean:.4}, {first:.4} at the start");
+            let seen = format!("loss {loss:.4}, mean {mean:.4}, at most {start:.4} at the start");
             return Verdict::Back { kind: "explosion", seen };
         }
         Verdict::Sound
     }
 
-    /// Whether the last step had no finite loss, for no example's fault.
+    /// Whether the last step had no finite loss, for no example's fault, or losses are rising.
     pub fn is_in_doubt(&self) -> bool {
-        self.skipped > 0
+        self.skipped > 0 || self.high > 0
     }
 
     /// After the training went back: the mean starts anew, what was learnt about examples stays.
@@ -159,7 +161,7 @@ mod tests {
             let loss = [0.02, 0.3, 0.1, 0.6, 0.05][step % 5];
             assert_eq!(guard.judge(&losses(&[loss]), 1.0), Verdict::Sound, "{step}");
         }
-        let back = (0..40).find(|_| guard.judge(&losses(&[0.9]), 1.0) != Verdict::Sound);
+        let back = (0..40).find(|_| guard.judge(&losses(&[2.9]), 1.0) != Verdict::Sound);
         assert!(back.is_some_and(|steps| steps > 5));
     }
 

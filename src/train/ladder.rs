@@ -85,29 +85,26 @@ pub fn lower(
     Ok(next)
 }
 
-/// Settings that take less at the price of another result, and what is smaller: for those who said that
-/// it may be (`run.may_shrink`). First shorter texts or smaller pictures, then a lower rank.
-pub fn shrink(settings: &Settings, images: bool) -> Option<(Settings, String)> {
+/// Values (`key=value`) that take less at the price of another result: for those who said that it may be (`run.may_shrink`). First shorter texts or smaller pictures, then a lower rank.
+pub fn shrink(settings: &Settings, images: bool) -> Option<(Vec<String>, String)> {
     /// Less than this teaches nothing.
     const TOKENS: usize = 128;
     const SIDE: usize = 256;
-    let mut smaller = settings.clone();
-    let Settings { data, adapter, .. } = &mut smaller;
+    let Settings { data, adapter, .. } = settings;
     let (width, height) = data.image.resolution;
-    let said = if !images && data.text.max_length / 2 >= TOKENS {
-        data.text.max_length /= 2;
-        format!("data.text.max_length {}", data.text.max_length)
+    let smaller = if !images && data.text.max_length / 2 >= TOKENS {
+        vec![format!("data.text.max_length={}", data.text.max_length / 2)]
     } else if images && width.min(height) * 3 / 4 >= SIDE {
         let less = |side: usize| (side * 3 / 4 / 64).max(1) * 64;
-        data.image.resolution = (less(width), less(height));
-        format!("data.image.resolution {}×{}", less(width), less(height))
+        vec![format!("data.image.resolution=[{}, {}]", less(width), less(height))]
     } else if adapter.rank > 1 {
-        adapter.alpha *= (adapter.rank / 2) as f64 / adapter.rank as f64;
-        adapter.rank /= 2;
-        format!("adapter.rank {}, alpha {}", adapter.rank, adapter.alpha)
+        let rank = adapter.rank / 2;
+        let alpha = adapter.alpha * rank as f64 / adapter.rank as f64;
+        vec![format!("adapter.rank={rank}"), format!("adapter.alpha={alpha}")]
     } else {
         return None;
     };
+    let said = smaller.join(", ");
     Some((smaller, said))
 }
 

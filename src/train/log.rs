@@ -21,8 +21,9 @@ impl Log {
     pub fn open(folder: &Path, step: usize) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let path = folder.join("train.jsonl");
-        let kept = match fs::read_to_string(&path) {
-            Ok(text) => kept(&text, step),
+        let kept = match fs::read(&path) {
+            // a line that was torn in the middle of a letter is dropped with the others
+            Ok(bytes) => kept(&String::from_utf8_lossy(&bytes), step),
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(error),
         };

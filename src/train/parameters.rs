@@ -10,7 +10,7 @@ use super::TrainError;
 use super::select::Chosen;
 use crate::adapter::{Adapter, Axis, Delta, Format, Magnitude, Module, ModuleId, PeftConfig};
 use crate::base::random::Random;
-use crate::config::{AdapterSettings, Init};
+use crate::config::{AdapterSettings, Init, Precision};
 use crate::model::Base;
 use crate::nn::Trained;
 use crate::tensors::{self, Float};
@@ -61,11 +61,12 @@ impl Parameters {
         chosen: Vec<Chosen>,
         settings: &AdapterSettings,
         (base, seed, device): (&Base, u64, &Device),
+        precision: Option<Precision>,
     ) -> Result<Self, TrainError> {
         let random = Random::new(seed, "init");
         let parts = chosen.into_par_iter().enumerate().map(|(number, chosen)| {
             let number = u32::try_from(number).unwrap_or(u32::MAX);
-            Part::new(chosen, settings, (base, device), random, number)
+            Part::new(chosen, settings, (base, device, precision), random, number)
         });
         let parts = parts.collect::<Result<Vec<_>, _>>()?;
         Ok(Self { parts, dropout: settings.dropout })
@@ -147,7 +148,7 @@ impl Part {
     fn new(
         chosen: Chosen,
         settings: &AdapterSettings,
-        (base, device): (&Base, &Device),
+        (base, device, precision): (&Base, &Device, Option<Precision>),
         random: Random,
         number: u32,
     ) -> Result<Self, TrainError> {
@@ -171,7 +172,7 @@ impl Part {
             (Role::B, Var::zeros(b_shape, candle_core::DType::F32, device)?),
         ];
         if settings.dora {
-            let norms = row_norms(base, &chosen)?;
+            let norms = row_norms(base, &chosen, precision)?;
             variables.push((Role::Magnitude, Var::from_vec(norms, out, device)?));
         }
         let root = if settings.rslora { (rank as f64).sqrt() } else { rank as f64 };
@@ -229,18 +230,33 @@ pub fn host(tensor: &Tensor) -> candle_core::Result<Vec<f32>> {
     tensor.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()
 }
 
-/// Norms of the rows of a base's weight.
-fn row_norms(base: &Base, chosen: &Chosen) -> Result<Vec<f32>, TrainError> {
+/// Norms of the rows of a base's weight, as it is rounded before it is used.
+fn row_norms(
+    base: &Base,
+    chosen: &Chosen,
+    rounded: Option<Precision>,
+) -> Result<Vec<f32>, TrainError> {
     let columns = chosen.shape[1..].iter().product::<usize>();
     let target = base.table.get(&chosen.id);
     let weight = target.and_then(|target| base.tensor(&target.weight));
     let Some(weight) = weight else { return Err(TrainError::NoDora { base: base.path.clone() }) };
-    let values = weight
-        .to_f32(&chosen.id.path)
-        .map_err(|source| TrainError::At { path: base.path.clone(), source })?;
+    let values = |tensor: &tensors::Tensor| {
+        let at = |source| TrainError::At { path: base.path.clone(), source };
+        tensor.to_f32(&chosen.id.path).map_err(at)
+    };
+    let mut values_of = values(&weight)?;
+    let float = match rounded {
+        Some(Precision::F16) => Some(Float::F16),
+        Some(Precision::Bf16) => Some(Float::BF16),
+        Some(Precision::F32) | None => None,
+    };
+    if let Some(float) = float {
+        let shape = weight.shape().to_vec();
+        values_of = values(&tensors::Tensor::from_f32(shape, &values_of, float))?;
+    }
     #[expect(clippy::cast_possible_truncation, reason = "rounded to the tensor's precision")]
     let norm = |row: &[f32]| row.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>().sqrt() as f32;
-    Ok(values.chunks(columns.max(1)).map(norm).collect())
+    Ok(values_of.chunks(columns.max(1)).map(norm).collect())
 }
 
 /// ‖W‖ of some modules of a base, Frobenius; `None` where the weight is quantised.

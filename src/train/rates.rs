@@ -34,7 +34,14 @@ impl Rates {
             (group, if role == Role::B { optimizer.loraplus_ratio } else { 1.0 })
         });
         Ok(Self {
-            groups: [group(optimizer.learning_rate)?, group(optimizer.text_encoder_lr)?],
+            groups: [
+                group(optimizer.learning_rate)?,
+                group(if settings.adapter.text_encoder {
+                    optimizer.text_encoder_lr
+                } else {
+                    optimizer.learning_rate
+                })?,
+            ],
             variables: variables.collect(),
         })
     }

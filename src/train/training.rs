@@ -24,6 +24,7 @@ use crate::generate::image::ImageModel;
 use crate::model::Base;
 use crate::model::decoder::Decoder;
 use crate::model::diffusion::Adapters;
+use crate::model::diffusion::sampler::Prediction;
 use crate::tensors::Float;
 use crate::text::TextTokenizer;
 
@@ -88,13 +89,16 @@ impl Training {
         }
         let chosen = select(&base, &settings.adapter)?;
         let chosen = reachable(&base, chosen, settings.base.clip_skip, &mut notes);
+        check(settings, &chosen)?;
         let parts = (&base, settings.run.seed, device);
-        let parameters = Parameters::new(chosen, &settings.adapter, parts)?;
+        let parameters =
+            Parameters::new(chosen, &settings.adapter, parts, settings.base.precision)?;
         let dtype = settings.base.precision.map(|precision| match precision {
             Precision::F32 => DType::F32,
             Precision::F16 => DType::F16,
             Precision::Bf16 => DType::BF16,
         });
+        let dtype = without_f16(&base, dtype, device, &mut notes);
         let samples = Samples::open(settings, base.draws())?;
         let (hash, empty, tags);
         let model = if base.draws() {
@@ -239,7 +243,7 @@ impl Training {
 
     /// What must be the same for a training to go on.
     fn made_of(&self) -> Map<String, Value> {
-        let Settings { adapter, run, optimizer, data, diffusion, .. } = &self.settings;
+        let Settings { base, adapter, run, optimizer, data, diffusion, .. } = &self.settings;
         let mut made_of = Map::new();
         let mut put = |key: &str, value: Value| made_of.insert(key.to_owned(), value);
         put("base", json!(format!("{}, {} bytes", self.base.describe(), self.base.size())));
@@ -252,6 +256,14 @@ impl Training {
         put("data.repeats", json!(data.repeats));
         put("data", json!(self.hash));
         put("diffusion", json!(diffusion));
+        put("data.text", json!(data.text));
+        put(
+            "base settings",
+            json!([
+                base.clip_skip.to_string(),
+                format!("{:?} {:?}", base.v_prediction, base.precision)
+            ]),
+        );
         made_of
     }
 
@@ -315,7 +327,12 @@ fn image_task(
     pictures: Pictures,
     (dtype, device): (Option<DType>, &Device),
 ) -> Result<ImageTask, TrainError> {
-    let model = ImageModel::build(base, &Adapters::trained(parameters.trained()), dtype, device)?;
+    let adapters = Adapters::trained(parameters.trained());
+    let mut model = ImageModel::build(base, &adapters, dtype, device)?;
+    if let Some(velocity) = settings.base.v_prediction {
+        let prediction = if velocity { Prediction::Velocity } else { Prediction::Epsilon };
+        model.sampler = model.sampler.with_prediction(prediction);
+    }
     let factor = model.diffusion.vae.factor();
     let wrong = |picture: &&Picture| {
         let (width, height) = picture.placed.bucket;
@@ -333,11 +350,50 @@ fn image_task(
     }
     let data = &settings.data.image;
     let cache = if data.cache_latents || data.cache_texts {
-        Some((Cache::open(data.cache_dir.as_deref())?, data::hashes_of_encoders(base)))
+        let hashes = data::hashes_of_encoders(base);
+        let rounded = format!("{dtype:?} {:?}", model.diffusion.unet.dtype());
+        let hashes = hashes.map(|hash| format!("{hash} {rounded}"));
+        Some((Cache::open(data.cache_dir.as_deref())?, hashes))
     } else {
         None
     };
     ImageTask::new(model, pictures, settings, cache.as_ref())
+}
+
+/// What can be said before anything is read.
+fn check(settings: &Settings, chosen: &[Chosen]) -> Result<(), TrainError> {
+    let refused = |key, problem: &str, hint: &str| {
+        Err(TrainError::Setting { key, problem: problem.to_owned(), hint: hint.to_owned() })
+    };
+    if chosen.is_empty() {
+        let problem = "no module is left that could learn";
+        return refused("base.clip_skip", problem, "read a later layer, or train the denoiser too");
+    }
+    if matches!(settings.output.name.as_str(), "checkpoints" | "samples") {
+        let problem = "this folder of the training has that name";
+        return refused("output.name", problem, "choose another name for the adapter");
+    }
+    Ok(())
+}
+
+/// In f16 the gradients of a denoiser or a language model vanish without loss scaling; bf16 has the
+/// same size and f32's exponents.
+fn without_f16(
+    base: &Base,
+    dtype: Option<DType>,
+    device: &Device,
+    notes: &mut Vec<String>,
+) -> Option<DType> {
+    let own = || {
+        let mut files = base.files.iter().flat_map(|file| file.file.entries());
+        files.any(|(_, dtype, _)| Float::of(dtype) == Some(Float::F16))
+    };
+    let half = dtype == Some(DType::F16) || (dtype.is_none() && own());
+    if device.is_cpu() || !half {
+        return dtype;
+    }
+    notes.push("the base is computed in bf16: in f16 gradients would vanish".to_owned());
+    Some(DType::BF16)
 }
 
 /// Modules of text encoders behind the layer that is read would learn nothing, and are left out.

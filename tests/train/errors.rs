@@ -187,7 +187,7 @@ fn bases_and_targets() {
                 change_json(&folder.join("config.json"), |config| {
                     config["model_type"] = json!("mamba");
                     config["architectures"] = json!(["MambaForCausalLM"]);
-                })
+                });
             })
         }),
         ("a misspelt target", Row::text("adapter.targets", json!(["q_proj", "v_porj"]))),

@@ -11,7 +11,7 @@
 //! - [`disk`]: a disk that is full
 
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
 
 mod article;
 mod batches;

@@ -102,14 +102,12 @@ pub fn guarded(out: &Path, kind: &str) -> Vec<Value> {
 /// The finished adapter: a file or the files of a folder.
 pub fn adapter(out: &Path) -> BTreeMap<String, Vec<u8>> {
     let file = out.join("x.safetensors");
-    match fs::read(&file) {
-        Ok(bytes) => BTreeMap::from([("x.safetensors".to_owned(), bytes)]),
-        Err(_) => {
-            let all = files(&out.join("x"));
-            assert!(all.len() == 2, "{}: {:?}", out.display(), all.keys());
-            all
-        }
+    if let Ok(bytes) = fs::read(&file) {
+        return BTreeMap::from([("x.safetensors".to_owned(), bytes)]);
     }
+    let all = files(&out.join("x"));
+    assert!(all.len() == 2, "{}: {:?}", out.display(), all.keys());
+    all
 }
 
 /// Where the finished adapter is.

@@ -12,6 +12,7 @@ use candle_core::Tensor;
 use crate::base::digest::sha256;
 use crate::config::Settings;
 use crate::data::cache::{Cache, Key};
+use crate::data::image::is_random;
 use crate::generate::conditioning::{CHUNK_TOKENS, ROW};
 use crate::generate::image::{ImageError, ImageModel};
 use crate::model::diffusion::{Added, Context};
@@ -37,7 +38,8 @@ pub struct Texts {
     /// Whether encoders are trained, so that nothing can be kept.
     trained: bool,
     cache: Option<(Cache, String)>,
-    kept: Mutex<BTreeMap<String, Said>>,
+    /// Where captions are few.
+    kept: Option<Mutex<BTreeMap<String, Said>>>,
 }
 
 impl Texts {
@@ -48,7 +50,7 @@ impl Texts {
             most_tokens: settings.data.image.max_caption_tokens,
             trained: settings.adapter.text_encoder,
             cache,
-            kept: Mutex::default(),
+            kept: (!is_random(&settings.data.image)).then(Mutex::default),
         }
     }
 
@@ -63,7 +65,8 @@ impl Texts {
             return Ok(self.run(model, captions, (strength, dropout))?);
         }
         let known = |caption: &String| {
-            self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(caption).cloned()
+            let kept = self.kept.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.get(caption).cloned()
         };
         let mut said = Vec::with_capacity(captions.len());
         for caption in captions {
@@ -87,8 +90,10 @@ impl Texts {
             self.keep(&said, caption)?;
             said
         };
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.insert(caption.to_owned(), said.clone());
+        if let Some(kept) = &self.kept {
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.insert(caption.to_owned(), said.clone());
+        }
         Ok(said)
     }
 

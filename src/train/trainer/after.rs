@@ -18,13 +18,13 @@ impl Trainer<'_> {
         if self.due(settings.validation.every) && self.parts.task.held_out() > 0 {
             self.validate()?;
         }
-        if self.due(settings.samples.every) {
-            self.sample()?;
-        }
         if self.due(settings.output.save_every) && !self.checkpoints.has(self.state.step) {
             self.save()?;
         } else if self.state.step.is_multiple_of(VERIFY) {
             self.verify()?;
+        }
+        if self.due(settings.samples.every) {
+            self.sample()?;
         }
         Ok(())
     }
@@ -33,7 +33,7 @@ impl Trainer<'_> {
         let steps = match every {
             Every::Never => return false,
             Every::Steps(steps) => steps,
-            Every::Epochs(epochs) => epochs * self.order.steps(),
+            Every::Epochs(epochs) => epochs.saturating_mul(self.order.steps()),
         };
         self.state.step > 0 && self.state.step.is_multiple_of(steps.max(1))
     }

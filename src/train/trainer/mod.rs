@@ -70,6 +70,8 @@ pub struct Trainer<'a> {
     rung: Rung,
     steps: usize,
     state: State,
+    /// Sums of the learning rate: of all steps, and of those so far.
+    sums: (f64, f64),
     verified: Option<Verified>,
     /// A finite state whose next loss is not known yet.
     unproven: Option<Verified>,
@@ -84,6 +86,8 @@ struct Verified {
 
 /// Visits of an epoch, at most.
 const MOST_VISITS: usize = 1 << 26;
+/// Steps of a training, at most.
+const MOST_STEPS: usize = 100_000_000;
 /// Steps from one verified state to the next.
 const VERIFY: usize = 25;
 
@@ -103,8 +107,15 @@ impl<'a> Trainer<'a> {
         let order = Order::new(settings.run.seed, &task.repeats(), &task.beside(), per_step);
         let steps = match settings.run.length {
             Length::Steps(steps) => steps,
-            Length::Epochs(epochs) => epochs * order.steps(),
+            Length::Epochs(epochs) => epochs.saturating_mul(order.steps()),
         };
+        if steps == 0 || steps > MOST_STEPS {
+            return Err(TrainError::Setting {
+                key: "run.length",
+                problem: format!("{steps} steps, expected 1 to {MOST_STEPS}"),
+                hint: "give another `run.epochs` or `run.steps`".to_owned(),
+            });
+        }
         let variables = parameters.variables();
         Ok(Self {
             gradients: Gradients::new(&variables),
@@ -114,6 +125,7 @@ impl<'a> Trainer<'a> {
             memory: Memory::new(settings.run.memory_limit),
             rung: Rung::new(&settings.run),
             state: State::new(),
+            sums: (0.0, 0.0),
             verified: None,
             unproven: None,
             variables,
@@ -172,6 +184,9 @@ impl<'a> Trainer<'a> {
             }
         }
         self.verified = self.snapshot()?;
+        let sum =
+            |steps: std::ops::Range<usize>| steps.map(|step| self.rates.main(step, 1.0)).sum();
+        self.sums = (sum(0..self.steps), sum(0..self.state.step));
         let mut ending = if self.is_at_its_end() { Ending::EarlyStop } else { Ending::Complete };
         while ending == Ending::Complete && self.state.step < self.steps {
             self.step()?;
@@ -216,6 +231,7 @@ impl<'a> Trainer<'a> {
             optimizer::clip_norm(&mut gradients, most)?;
         }
         self.optimizer.step(&self.variables, &gradients, &rates)?;
+        self.sums.1 += self.rates.main(step, 1.0);
         self.state.moved |= rates.iter().all(|rate| *rate > 0.0);
         self.state.step += 1;
         self.log(&losses, (loss, norm), (step, factor), begun)
@@ -381,7 +397,9 @@ impl<'a> Trainer<'a> {
             smoothed,
             grad_norm,
             lr: self.rates.main(step, factor) * self.optimizer.rate_factor(),
-            lr_text_encoder: adapter.text_encoder.then(|| self.rates.text_encoder(step, factor)),
+            lr_text_encoder: adapter
+                .text_encoder
+                .then(|| self.rates.text_encoder(step, factor) * self.optimizer.rate_factor()),
             quartiles: self.state.quartiles(),
             delta,
             weight: losses.iter().map(|loss| loss.weight).sum(),

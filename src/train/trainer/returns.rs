@@ -100,8 +100,7 @@ impl Trainer<'_> {
         /// Steps with the full rate before it is judged.
         const SEEN: usize = 50;
         let taken = self.state.step;
-        let whole: f64 = (0..self.steps).map(|step| self.rates.main(step, 1.0)).sum();
-        let so_far: f64 = (0..taken).map(|step| self.rates.main(step, 1.0)).sum();
+        let (whole, so_far) = self.sums;
         if taken < SEEN || so_far <= 0.0 || delta * whole / so_far >= FLOOR {
             return Ok(());
         }

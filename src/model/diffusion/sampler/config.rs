@@ -89,6 +89,12 @@ impl SamplerConfig {
         Self { source: Source::WebUi, prediction }
     }
 
+    /// The same for a model that predicts something else than it says.
+    #[must_use]
+    pub fn with_prediction(self, prediction: Prediction) -> Self {
+        Self { prediction, ..self }
+    }
+
     /// What the model predicts.
     pub const fn prediction(&self) -> Prediction {
         self.prediction
