@@ -215,10 +215,10 @@ impl Watchers {
     /// Writes an event to the files, which are opened by the first.
     fn write(&mut self, event: &Event) -> io::Result<()> {
         if self.files.is_none() {
+            let log = Log::open(&self.folder, self.step)?;
             atomic::write(&self.folder.join("config.yaml"), self.config.as_bytes())?;
             let board = self.tensorboard.then(|| Board::open(&self.folder, self.step));
-            let board = board.transpose().map_err(io::Error::other)?;
-            self.files = Some(Files { log: Log::open(&self.folder, self.step)?, board });
+            self.files = Some(Files { log, board: board.transpose().map_err(io::Error::other)? });
         }
         let Some(files) = &mut self.files else { return Ok(()) };
         files.log.event(event)?;
