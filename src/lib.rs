@@ -1,4 +1,4 @@
-//! `lora-eval`: LoRA adapters read, merged, converted, run and judged.
+//! `lora-eval`: LoRA adapters trained, read, merged, converted, run and judged.
 //!
 //! The library behind the `lora-eval` program. Its modules stand on floors; a module imports only
 //! from floors below its own, and siblings do not import each other (`tests/floors.rs` holds that):
@@ -6,14 +6,15 @@
 //! | floor | modules | knows about |
 //! |---|---|---|
 //! | 6 | the program (`src/cli`) | arguments, printing |
-//! | 5 | [`grid`], [`report`] | a suite at every strength: cells, scores; what a reader sees of a run |
+//! | 5 | [`grid`], [`report`]; [`train`], [`lint`], [`advise`] | a suite at every strength: cells, scores; what a reader sees of a run; trainings, their data checked, configurations to start from and what curves say |
 //! | 4 | [`generate`], [`metric`], [`merge`], [`extract`] | texts and pictures from models; scores; adapters applied to a base on disk, and taken out of one |
 //! | 3 | [`model`] | bases: layouts, the table from adapter modules to base tensors; models that run: decoders, Stable Diffusion, judges of pictures |
-//! | 2 | [`nn`] | layers with adapters, a strength for each row |
-//! | 1 | [`adapter`], [`prompt`], [`suite`], [`run`], [`text`], [`picture`], [`hub`], [`stats`] | adapters as data; the prompt language; suites and run directories; tokens; picture files; names of bases; significance |
-//! | 0 | [`base`], [`tensors`], [`linalg`] | files, safetensors and GGUF, dense matrices |
+//! | 2 | [`nn`], [`data`] | layers with adapters, a strength for each row, and their gradients; examples of a training |
+//! | 1 | [`adapter`], [`prompt`], [`suite`], [`run`], [`config`], [`events`], [`text`], [`picture`], [`hub`], [`stats`] | adapters as data; the prompt language; suites and run directories; a training's configuration; TensorBoard's files; tokens; picture files; names of bases; significance |
+//! | 0 | [`base`], [`tensors`], [`linalg`] | files, random numbers, safetensors and GGUF, dense matrices |
 //!
-//! Start at [`adapter::Adapter`] (any format, one type), [`merge::merge`] and [`grid::execute`].
+//! Start at [`adapter::Adapter`] (any format, one type), [`merge::merge`], [`grid::execute`] and
+//! [`train::Training`].
 
 pub mod adapter;
 pub mod advise;

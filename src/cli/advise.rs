@@ -7,28 +7,29 @@ use lora_eval::model::Base;
 use super::global::Global;
 use super::output;
 
-/// A starting configuration, with the reason and the source of each value
+/// Write a starting configuration, with the reason and the source of each value
 ///
-/// The configuration is standard output, ready to be saved and trained with. It ends with the memory
-/// that it plans with and with the popular advice that it deliberately does not follow.
+/// The configuration is standard output, ready to be saved and, once `data.train` names your examples,
+/// trained with. It ends with the memory that it plans with and with the popular advice that it
+/// deliberately does not follow.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     lora-eval advise --task style --images 40 --vram 8 > style.yaml\n  \
     lora-eval advise --task instruct --examples 5000 --base Qwen2.5-1.5B-Instruct/ > instruct.yaml")]
 pub struct Args {
-    /// What is to be learnt
+    /// What is to be learnt: `style`, `character`, `concept` from pictures, `instruct`, `domain` from texts
     #[arg(long, value_name = "TASK", default_value = "style", value_parser = task)]
     pub task: Task,
-    /// Pictures or texts to learn from
+    /// How many pictures or texts there are to learn from
     #[arg(long, visible_alias = "examples", value_name = "N", default_value_t = 50)]
     pub images: usize,
-    /// Tokens of all texts together
+    /// Tokens of all texts together, where they are known
     #[arg(long, value_name = "N")]
     pub tokens: Option<u64>,
     /// Memory of the GPU in GB; without it the CPU and its free memory are planned with
     #[arg(long, value_name = "GB")]
     pub vram: Option<f64>,
-    /// The base that is trained on; without it a usual one for the task
+    /// The base that is trained on, a path or `hf:OWNER/NAME`; without it a usual one for the task
     #[arg(long, value_name = "BASE")]
     pub base: Option<String>,
 }

@@ -10,10 +10,11 @@ use serde_json::json;
 use super::global::Global;
 use super::output;
 
-/// What a training's curves say, and the next configuration, one value changed
+/// Say what a training's curves show, and write the next configuration, one value changed
 ///
-/// Reads folders of this program's trainings, of sd-scripts and of transformers: logs, `TensorBoard`
-/// files, adapters and their metadata.
+/// Reads folders of trainings of this program, of sd-scripts and of transformers: logs, TensorBoard's
+/// files, adapters and their metadata. Findings are printed, the most severe first; they are no error, the
+/// exit code stays 0.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     lora-eval doctor runs/ink\n  \
@@ -48,5 +49,5 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     if global.json {
         return output::json(&json!({"diagnosis": diagnosis, "out": written}));
     }
-    output::text(&diagnosis.to_string())
+    output::print(&diagnosis.to_string())
 }

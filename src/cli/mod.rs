@@ -37,16 +37,19 @@ use clap::{Parser, Subcommand};
 
 use global::Global;
 
-/// Evaluate, merge, convert and shrink LoRA adapters of language models and Stable Diffusion.
+/// Train, evaluate, merge, convert and shrink LoRA adapters of language models and Stable Diffusion.
 ///
 /// `grid` generates texts or pictures over held-out prompts at every strength in one batch, scores
-/// and reports. Adapters are read in every common format (kohya, LyCORIS, diffusers, PEFT), bases as
+/// and reports. `train` trains, `advise` writes a configuration to start from, `doctor` says what came
+/// of it. Adapters are read in every common format (kohya, LyCORIS, diffusers, PEFT), bases as
 /// transformers or diffusers folders, .gguf files or single Stable Diffusion files. Nothing is
-/// downloaded, nothing is changed in place.
+/// downloaded; bases and adapters are never changed in place.
 #[derive(Debug, Parser)]
 #[command(name = "lora-eval", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 success, 1 failed, 2 wrong usage, 130 interrupted.\n\
     Examples:\n  \
+    lora-eval advise --task style --images 40 --vram 8 --base sd15.safetensors > ink.yaml\n  \
+    lora-eval train ink.yaml --set data.train=pictures/ --out runs/ink-1\n  \
     lora-eval grid prompts/assistant.yaml --base Llama-3.2-1B/ --lora style=my-adapter/ --strengths 0:1.5:0.25 --out runs/style\n  \
     lora-eval grid prompts/pictures.yaml --base sd15.safetensors --lora ink.safetensors --out runs/p\n  \
     lora-eval generate 'a fox <lora:ink:0.8>' --base sd15/ --lora ink.safetensors --out fox.png\n  \

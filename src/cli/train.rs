@@ -23,20 +23,28 @@ pub static TRAINING: AtomicBool = AtomicBool::new(false);
 
 /// Train a LoRA adapter
 ///
-/// The configuration is YAML (this program's keys, the article's and lora-scripts', LLaMA-Factory's,
-/// axolotl's or PEFT's names) or sd-scripts' TOML. The folder that results holds the adapter, its
-/// checkpoints, `config.yaml` with every value resolved, `train.jsonl` and files of `TensorBoard`.
+/// Of Stable Diffusion from pictures with captions, or of a language model from texts. The
+/// configuration is YAML (this program's keys, or those of articles, PEFT, LLaMA-Factory or axolotl) or
+/// sd-scripts' TOML; `base`, `data.train` and `output.dir` are enough to begin with.
+///
+/// The folder `output.dir` then holds the adapter, as `NAME-best` the one with the lowest held-out loss
+/// where that is another, checkpoints, `config.yaml` with every value, `train.jsonl` and TensorBoard's
+/// files. The first Ctrl-C saves after the step and ends with exit code 130, a second one stops at once.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
-#[command(after_help = "Examples:\n  \
-    lora-eval train examples/style-sd15.yaml --out runs/ink\n  \
-    lora-eval train my.yaml --set optimizer.learning_rate=5e-5 --set adapter.rank=16\n  \
-    lora-eval train my.yaml --lint\n  \
-    lora-eval train my.yaml --resume")]
+#[command(after_help = "A configuration:\n  \
+    base: sd15.safetensors\n  \
+    data: {train: pictures/}     # with captions: a .txt file beside each, or metadata.csv\n  \
+    output: {dir: runs/ink}\n\
+    Every key: docs/configuration.md. Commented ones: examples/. A start made for you: `lora-eval advise`.\n\
+    Examples:\n  \
+    lora-eval train ink.yaml --lint\n  \
+    lora-eval train ink.yaml --set optimizer.learning_rate=5e-5 --set adapter.rank=16 --out runs/ink-2\n  \
+    lora-eval train ink.yaml --resume --set run.epochs=20")]
 pub struct Args {
-    /// The configuration
+    /// The configuration: YAML or JSON, or TOML where the name ends in .toml
     pub config: PathBuf,
-    /// A value in place of the configuration's; repeatable
+    /// A value in place of the configuration's, under any of the key's names; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// The training's folder, in place of the configuration's
@@ -45,10 +53,10 @@ pub struct Args {
     /// Go on from the newest checkpoint
     #[arg(long)]
     pub resume: bool,
-    /// Check the examples, and train nothing
+    /// Say what is wrong with the examples, and train nothing; exit code 1 if any of it is an error
     #[arg(long, conflicts_with_all = ["resume", "explain"])]
     pub lint: bool,
-    /// Mend what the check finds and needs no judgement; nothing is deleted
+    /// Mend in place what needs no judgement; originals and what is taken out go to `NAME-removed`
     #[arg(long, requires = "lint")]
     pub fix: bool,
     /// Print every value and where it comes from, and train nothing
@@ -78,11 +86,11 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         return Err(error);
     }
     let resolved = resolved?;
-    if args.explain {
-        return explain(global, &resolved);
-    }
     for note in &resolved.notes {
         output::note(note);
+    }
+    if args.explain {
+        return explain(global, &resolved);
     }
     if args.lint {
         return train_lint::run(global, &resolved, args.fix);
@@ -169,8 +177,9 @@ fn finish(global: &Global, folder: &Path, outcome: &Outcome) -> anyhow::Result<(
             "held_out_step": best.map(|(_, step)| step),
         }));
     }
-    let best = outcome.best.iter().map(|path| format!("{}\n", path.display()));
-    output::print(&format!("{}\n{}", outcome.adapter.display(), best.collect::<String>()))
+    let paths = std::iter::once(&outcome.adapter).chain(&outcome.best);
+    let lines: Vec<String> = paths.map(|path| path.display().to_string()).collect();
+    output::text(&lines.join("\n"))
 }
 
 /// What a training writes down.

@@ -31,7 +31,7 @@ pub fn run(global: &Global, resolved: &Resolved, fix: bool) -> anyhow::Result<()
     } else {
         output::print(&format!("{}\n", report.to_string().trim_end()))?;
         for line in &fixed {
-            println!("fixed: {}", output::name(line));
+            output::text(&format!("fixed: {}", output::name(line)))?;
         }
     }
     let left = report

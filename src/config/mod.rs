@@ -3,6 +3,7 @@
 //! - [`load`], [`parse`]: a file and overrides to a [`Resolved`]: [`Settings`], every value decided, an
 //!   [`Entry`] for each with its [`Origin`], and notes
 //! - [`keys()`]: the one table of keys; reading, messages, `--explain` and the reference follow it
+//! - [`IGNORED`], [`REFUSED`], [`OTHER_DEFAULTS`]: keys of peers that set nothing here, and defaults that differ
 //! - [`ConfigError`]: what is wrong, in which line, and what to write instead
 //!
 //! Our own files are YAML with the sections of [`Settings`]. The articles' YAML, sd-scripts' and
@@ -35,6 +36,7 @@ pub use choices::*;
 pub use error::{ConfigError, Place};
 pub use keys::{Alias, As, Fallback, Key, Peer, keys};
 pub use kind::{Kind, Synonym};
+pub use peers::{IGNORED, OTHER_DEFAULTS, REFUSED};
 pub use resolved::{Entry, Resolved, load, parse};
 pub use settings::*;
 pub use values::Origin;

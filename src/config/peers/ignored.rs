@@ -1,7 +1,7 @@
 //! Keys that are ignored aloud.
 
 /// Keys without a meaning here, and why; a `*` at the end stands for any ending.
-pub(in super::super) const IGNORED: &[(&str, &str)] = &[
+pub const IGNORED: &[(&str, &str)] = &[
     ("xformers", ATTENTION),
     ("xformers_attention", ATTENTION),
     ("enable_xformers_memory_efficient_attention", ATTENTION),

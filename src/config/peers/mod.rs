@@ -7,8 +7,8 @@ mod refused;
 use super::keys::Peer;
 use super::kind::{flag, number};
 use super::tree::{Node, Value};
-pub(super) use ignored::IGNORED;
-pub(super) use refused::REFUSED;
+pub use ignored::IGNORED;
+pub use refused::REFUSED;
 
 fn matches(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
@@ -59,7 +59,7 @@ pub(super) const WINS: &[(&str, &str)] = &[
 ];
 
 /// Defaults of peers that differ from ours and matter: whose, of which key, and which.
-pub(super) const OTHER_DEFAULTS: &[(Peer, &str, &str)] = &[
+pub const OTHER_DEFAULTS: &[(Peer, &str, &str)] = &[
     (Peer::SdScripts, "adapter.alpha", "1"),
     (Peer::SdScripts, "adapter.conv_alpha", "1"),
     (Peer::SdScripts, "adapter.text_encoder", "true"),

@@ -1,7 +1,8 @@
 //! Keys that are errors.
 
-/// Keys that would change the result: the values that say what is done anyway, and what to do.
-pub(in super::super) const REFUSED: &[(&str, &[&str], &str)] = &[
+/// Keys that would change the result: the values that say what is done anyway, and what to do; a `*` at
+/// the end stands for any ending.
+pub const REFUSED: &[(&str, &[&str], &str)] = &[
     (
         "network_module",
         &["networks.lora"],
