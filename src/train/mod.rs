@@ -1,4 +1,14 @@
 //! Floor 6: adapters trained.
+//!
+//! - [`Training`]: from settings to a finished adapter; [`Trainer`] is the loop, readable in one sitting
+//! - [`Task`]: what the loop asks of a model; [`TextTask`], [`ImageTask`]
+//! - [`Parameters`], [`select`]: what is trained; [`Gradients`], [`backward`]: how gradients are made
+//! - [`optimizer`], [`schedule`]: steps and rates, as the peers compute them
+//! - [`Event`], [`Watch`]: what happens, told to [`Log`], [`Board`] and whoever else listens
+//!
+//! Invariants: what a step computes depends on the settings, the data and the step's number, not on
+//! micro-batches, recomputation, threads or how often the training was interrupted. No adapter that is
+//! not finite is written.
 
 mod backward;
 mod board;
@@ -15,6 +25,7 @@ mod metadata;
 pub mod optimizer;
 mod order;
 mod parameters;
+mod prepare;
 mod proof;
 mod rates;
 mod samples;
