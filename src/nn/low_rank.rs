@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::Stored;
 use super::conv::Kernel;
 use super::cpu::conv::{self, convolve, input_gradient, weight_gradient};
-use super::cpu::product::{Matrix, product, product_backward};
+use super::cpu::product::{Matrix, product, product_backward, thin_product};
 use super::cpu::values;
 
 /// The frozen part of a layer.
@@ -167,7 +167,7 @@ impl Form {
 
     fn down(&self, x: &[f32], a: &[f32], rank: usize) -> Result<Vec<f32>> {
         match self {
-            Self::Linear(inputs, _) => Ok(product(x, Matrix::dense(a, *inputs))),
+            Self::Linear(inputs, _) => Ok(thin_product(x, Matrix::dense(a, *inputs))),
             Self::Convolution(shape) => {
                 let (down, _) = Self::by_rank(shape, rank)?;
                 let a = Matrix::dense(a, a.len() / rank.max(1));

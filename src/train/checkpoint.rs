@@ -117,7 +117,7 @@ impl Checkpoints {
     /// Removes those of steps that the training has gone back over.
     pub fn forget_after(&self, step: usize) {
         for later in self.steps().into_iter().filter(|later| *later > step) {
-            let _ = fs::remove_dir_all(self.at(later));
+            self.remove(later);
         }
     }
 
@@ -126,8 +126,16 @@ impl Checkpoints {
         let steps = self.steps();
         for step in &steps[..steps.len().saturating_sub(self.keep)] {
             if Some(*step) != best {
-                let _ = fs::remove_dir_all(self.at(*step));
+                self.remove(*step);
             }
+        }
+    }
+
+    /// Removes one; out of sight first, so that it is never seen in part.
+    fn remove(&self, step: usize) {
+        let aside = self.folder.join(format!(".lora-eval-old-{step:08}"));
+        if fs::rename(self.at(step), &aside).is_ok() {
+            let _ = fs::remove_dir_all(aside);
         }
     }
 

@@ -91,13 +91,14 @@ impl Guard {
     }
 
     fn watch(&mut self, loss: f64, noisy: bool) -> Verdict {
-        if self.first.len() < FIRST {
-            self.first.push(loss);
-        }
         let mean = self.mean.map_or(loss, |mean| mean + SHARE * (loss - mean));
         self.mean = Some(mean);
         // diffusion's losses differ by factors of ten from timestep to timestep
-        let start = self.first.iter().copied().fold(1e-6, f64::max);
+        let largest = self.first.iter().copied().reduce(f64::max);
+        let start = largest.unwrap_or(loss).max(1e-6);
+        if self.first.len() < FIRST && loss <= EXPLOSION * start {
+            self.first.push(loss);
+        }
         let limit = if noisy { HIGH_OF_NOISY } else { HIGH };
         self.high = if mean > limit * start { self.high + 1 } else { 0 };
         if self.high >= PATIENCE || loss > EXPLOSION * start {

@@ -92,10 +92,6 @@ pub fn product(x: &[f32], w: Matrix<'_>) -> Vec<f32> {
     if m == 1 {
         return transposed(x, w, 1, n);
     }
-    if m > FEW && n <= FEW {
-        // x takes the place of W
-        return transposed(w.widen(0, n, &mut Vec::new()), Matrix::dense(x, k), n, m);
-    }
     if m >= MANY {
         let mut y = vec![0.0; m * n];
         multiply(&Many { x, w, of: Of::Product }, y.chunks_exact_mut(n).collect(), m);
@@ -103,6 +99,16 @@ pub fn product(x: &[f32], w: Matrix<'_>) -> Vec<f32> {
     }
     let columns = transposed(x, w, m, n);
     untranspose(&columns, m, n)
+}
+
+/// [`product`] for a W of few rows, such as a low-rank change's A: dot products, x in the place of W.
+pub fn thin_product(x: &[f32], w: Matrix<'_>) -> Vec<f32> {
+    let (k, n) = (w.columns, w.rows());
+    let m = x.len().checked_div(k).unwrap_or(0);
+    if m <= FEW || n == 0 || n > FEW {
+        return product(x, w);
+    }
+    transposed(w.widen(0, n, &mut Vec::new()), Matrix::dense(x, k), n, m)
 }
 
 /// A product with so many rows of x that blocks of W are worth copying.
@@ -436,9 +442,12 @@ mod tests {
         let w = values(n * k, 3);
         let w = Matrix::dense(&w, k);
         let x = values(2 * MANY * k, 4);
-        let all = product(&x, w);
-        for m in [1, FEW, FEW + 1, MANY] {
-            assert_eq!(product(&x[..m * k], w), all[..m * n]);
+        let all = thin_product(&x, w);
+        for m in [FEW + 1, MANY] {
+            assert_eq!(thin_product(&x[..m * k], w), all[..m * n]);
+        }
+        for (y, z) in all.iter().zip(product(&x, w)) {
+            assert!((y - z).abs() < 1e-5);
         }
     }
 
