@@ -214,6 +214,18 @@ mod tests {
     }
 
     #[test]
+    fn pictures_are_made_smaller_only_where_one_at_a_time_does_not_fit() {
+        for task in [Task::Style, Task::Character] {
+            for gib in 2..40 {
+                let question = Question { memory: Some(gib * GIB), ..question(task) };
+                let Settings { run, data, .. } = advise(&question).unwrap().settings;
+                let shrunk = data.image.resolution.0 < 512;
+                assert!(!shrunk || (run.batch_size == 1 && run.checkpointing), "{task:?}, {gib}");
+            }
+        }
+    }
+
+    #[test]
     fn many_tokens_raise_the_rank_and_stabilize_the_scale() {
         let adapter = |tokens: u64| {
             let tokens = Some(tokens);

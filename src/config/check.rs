@@ -1,6 +1,6 @@
 //! Values that cannot be together.
 
-use std::path::Path;
+use std::path::{Component, Path};
 
 use serde_json::json;
 
@@ -131,7 +131,10 @@ fn timesteps(path: &Path, values: &Values) -> Result<(), ConfigError> {
 
 fn held_out(path: &Path, values: &mut Values) -> Result<(), ConfigError> {
     let held_out = values.text("data.held_out");
-    if held_out.is_some() && held_out == values.text("data.train") {
+    let parts = |path| Path::new(path).components().filter(|part| *part != Component::CurDir);
+    let same = |held_out, train| parts(held_out).eq(parts(train));
+    let train = values.text("data.train");
+    if held_out.zip(train).is_some_and(|(held_out, train)| same(held_out, train)) {
         let problem =
             "`data.held_out` is `data.train`: a loss on examples that are trained on says nothing";
         let hint = "leave `data.held_out` out; a part of the examples is held out then";

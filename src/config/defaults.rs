@@ -53,11 +53,13 @@ fn by_name(base: &str) -> Option<Task> {
     match base {
         "demo:image" => Some(Task::Image),
         "demo:text" => Some(Task::Text),
-        // Denoisers in GGUF are not trained.
-        file if Path::new(file).extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) => {
-            Some(Task::Text)
-        }
-        _ => None,
+        file => match Path::new(file).extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            // Denoisers in GGUF are not trained.
+            "gguf" => Some(Task::Text),
+            // Language models are folders; a single file is a checkpoint of Stable Diffusion.
+            "safetensors" => Some(Task::Image),
+            _ => None,
+        },
     }
 }
 

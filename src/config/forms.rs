@@ -144,5 +144,5 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
         clippy::cast_sign_loss,
         reason = "from 2^26 to 2^53"
     )]
-    (67_108_864.0..=LARGEST as f64).contains(&total).then_some(total as u64)
+    (16_777_216.0..=LARGEST as f64).contains(&total).then_some(total as u64)
 }

@@ -149,7 +149,7 @@ impl Kind {
             }
             Self::Ranks => "regular expressions with ranks, at least 1".to_owned(),
             Self::Alphas => "regular expressions with numbers above 0".to_owned(),
-            Self::Bytes => "a size of at least 64 MiB, as `8 GiB` or `500 MB`".to_owned(),
+            Self::Bytes => "a size of at least 16 MiB, as `8 GiB` or `500 MB`".to_owned(),
         }
     }
 

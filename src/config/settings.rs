@@ -36,7 +36,7 @@ pub struct Settings {
 /// Which base, and how it is held.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BaseSettings {
-    /// As `--base` takes it: a folder, a file, `hf:OWNER/NAME`, `demo:image`.
+    /// As `--base` takes it: a folder, a file, `hf:OWNER/NAME`.
     pub model: String,
     /// Another autoencoder.
     pub vae: Option<PathBuf>,

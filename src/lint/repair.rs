@@ -44,14 +44,15 @@ pub fn csv_without(text: &str, dropped: &BTreeSet<usize>) -> String {
 }
 
 /// A CSV of two columns, pictures and captions, written with quotes where they belong and without the
-/// rows that start at the lines `dropped`. Rows with more fields are split at their first comma, and so
-/// are all lines where there is no `header` but one has to be written.
+/// rows that start at the lines `dropped`. What follows a row's first field is its caption, also where
+/// it has commas outside quotes; lines are split at their first comma where there is no `header` but one
+/// has to be written.
 pub fn csv_quoted(text: &str, header: bool, dropped: &BTreeSet<usize>) -> Option<String> {
     let mut writer = csv::WriterBuilder::new().flexible(true).from_writer(Vec::new());
     if header {
         for row in records(text).filter(|row| !dropped.contains(&row.line)) {
             if row.fields.len() > 2 {
-                writer.write_record(split(row.raw)).ok()?;
+                writer.write_record(rejoined(&row)).ok()?;
             } else {
                 writer.write_record(&row.fields).ok()?;
             }
@@ -96,16 +97,26 @@ fn records(text: &str) -> impl Iterator<Item = Record<'_>> {
     })
 }
 
+/// Picture and caption of a row with commas outside quotes, as `data::image` reads it.
+fn rejoined(row: &Record<'_>) -> [String; 2] {
+    let raw = row.raw.trim_start_matches(['\r', '\n']);
+    let end = if raw.starts_with('"') { "\"," } else { "," };
+    let caption = raw.split_once(end).map(|(_, rest)| unquoted(rest)).unwrap_or_default();
+    [row.fields.get(0).unwrap_or_default().trim().to_owned(), caption]
+}
+
 /// A line's picture and caption, each without the quotes around it.
 fn split(line: &str) -> [String; 2] {
     let (picture, caption) = line.split_once(',').unwrap_or((line, ""));
-    [picture, caption].map(|field| {
-        let field = field.trim();
-        match field.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-            Some(inside) => inside.replace("\"\"", "\"").trim().to_owned(),
-            None => field.to_owned(),
-        }
-    })
+    [picture, caption].map(unquoted)
+}
+
+fn unquoted(field: &str) -> String {
+    let field = field.trim();
+    match field.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(inside) => inside.replace("\"\"", "\"").trim().to_owned(),
+        None => field.to_owned(),
+    }
 }
 
 /// Lines without those of the numbers `dropped`, each with the end that it had.
@@ -158,6 +169,14 @@ mod tests {
         let text = "image,prompt\na.png,one\nb.png,two, three\nc.png,\"four, five\"\n";
         let written = csv_quoted(text, true, &[2].into()).unwrap();
         assert_eq!(written, "image,prompt\nb.png,\"two, three\"\nc.png,\"four, five\"\n");
+    }
+
+    #[test]
+    fn a_comma_in_a_quoted_name_does_not_end_it() {
+        let text = "file_name,text\n\n\"a,b.png\",a star, red\n\"c.png\",\"x\",y\n";
+        let written = csv_quoted(text, true, &BTreeSet::new()).unwrap();
+        let expected = "file_name,text\n\"a,b.png\",\"a star, red\"\nc.png,\"\"\"x\"\",y\"\n";
+        assert_eq!(written, expected);
     }
 
     proptest! {

@@ -432,6 +432,35 @@ mod tests {
         assert_eq!(trained(crate::config::Targets::Pattern("(".to_owned())), 0);
     }
 
+    /// As `train::select` does.
+    #[test]
+    fn ranks_are_those_of_the_trainer() {
+        let question = question(Task::Style, BaseFacts::sd1());
+        let mut settings = settings(&question).adapter;
+        (settings.rank, settings.conv_rank) = (8, Some(4));
+        settings.rank_pattern = vec![("to_q".to_owned(), 16)];
+        let rank = |settings: &AdapterSettings, path: &str, kernel| {
+            ranks(settings, Part::Denoiser)(path, kernel)
+        };
+        let (block, resnet) = ("down_blocks.0.attentions.0", "down_blocks.0.resnets.0");
+        for (path, kernel, expected) in [
+            (format!("{block}.to_q"), 1, Some(16)),
+            (format!("{block}.not_to_q"), 1, Some(8)),
+            (format!("{block}.to_q.inner"), 1, Some(8)),
+            (format!("{resnet}.conv1"), 3, Some(4)),
+            (format!("{resnet}.conv_shortcut"), 1, Some(8)),
+            (format!("{resnet}.time_emb_proj"), 1, Some(8)),
+            ("down_blocks.0.downsamplers.0.conv".to_owned(), 3, Some(4)),
+            ("conv_in".to_owned(), 3, None),
+        ] {
+            assert_eq!(rank(&settings, &path, kernel), expected, "{path}");
+        }
+        settings.conv_rank = None;
+        assert_eq!(rank(&settings, &format!("{resnet}.time_emb_proj"), 1), None);
+        settings.targets = crate::config::Targets::Attention;
+        assert_eq!(rank(&settings, "elsewhere.to_k", 1), None);
+    }
+
     /// A rank of Stable Diffusion 1.x costs nine MiB with gradients and moments.
     #[test]
     fn a_rank_costs_sixteen_bytes_a_parameter() {

@@ -15,14 +15,28 @@ pub enum Part {
     Text,
 }
 
-/// Attention's layers, by the ends of their paths.
-const ATTENTION: [&str; 9] =
-    ["to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "o_proj", "out_proj"];
+/// Attention's layers, by the ends of their paths, as `train::select` has them.
+const ATTENTION: [&str; 11] = [
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "out_proj",
+    "qkv_proj",
+    "to_q",
+    "to_k",
+    "to_v",
+    "to_out.0",
+    "query_key_value",
+];
+/// Parts of the denoiser that have an adapter where convolutions have one.
+const CONVOLUTIONS: [&str; 3] = [".resnets.", ".downsamplers.", ".upsamplers."];
 
 /// The rank for a module path and the side of a kernel, `None` for a layer that stays. A pattern that
 /// is no regular expression, which the configuration's reader refuses, matches nothing.
 pub fn ranks(settings: &AdapterSettings, part: Part) -> impl Fn(&str, usize) -> Option<u64> + '_ {
     let whole = |pattern: &str| Regex::new(&format!("^(?:{pattern})$")).ok();
+    let ends = |pattern: &str| Regex::new(&format!(r"(?:^|.*\.)(?:{pattern})$")).ok();
     let target = match &settings.targets {
         Targets::Pattern(pattern) => whole(pattern),
         _ => None,
@@ -30,7 +44,7 @@ pub fn ranks(settings: &AdapterSettings, part: Part) -> impl Fn(&str, usize) -> 
     let of_path: Vec<(Regex, usize)> = settings
         .rank_pattern
         .iter()
-        .filter_map(|(pattern, rank)| Some((Regex::new(pattern).ok()?, *rank)))
+        .filter_map(|(pattern, rank)| Some((ends(pattern)?, *rank)))
         .collect();
     let trained = match part {
         Part::Language => true,
@@ -41,27 +55,29 @@ pub fn ranks(settings: &AdapterSettings, part: Part) -> impl Fn(&str, usize) -> 
         if !trained {
             return None;
         }
-        if kernel > 1 {
-            let inside = ["down_blocks.", "mid_block.", "up_blocks."];
-            let rank = settings.conv_rank.filter(|_| inside.iter().any(|at| path.starts_with(at)));
-            return rank.map(|rank| rank as u64);
-        }
+        let in_convolutions = CONVOLUTIONS.iter().any(|at| path.contains(at));
+        let of_convolutions = settings
+            .conv_rank
+            .filter(|_| part == Part::Denoiser && in_convolutions)
+            .map(|rank| if kernel > 1 { rank } else { settings.rank });
         let ends = |name: &str| {
             path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
         let in_block = match part {
-            Part::Denoiser => path.contains(".attentions."),
-            Part::Language | Part::Text => path.contains("layers."),
+            Part::Denoiser => path.contains("attentions."),
+            Part::Language => path.contains("layers."),
+            Part::Text => path.contains("encoder.layers."),
         };
         let chosen = match &settings.targets {
-            Targets::Attention => ends("qkv_proj") || ATTENTION.iter().any(|name| ends(name)),
+            Targets::Attention => in_block && ATTENTION.iter().any(|name| ends(name)),
             Targets::Names(names) if part != Part::Text => names.iter().any(|name| ends(name)),
             Targets::Pattern(_) if part != Part::Text => {
                 target.as_ref().is_some_and(|pattern| pattern.is_match(path))
             }
             _ => in_block,
         };
-        let other = || of_path.iter().find(|(pattern, _)| pattern.is_match(path));
-        chosen.then(|| other().map_or(settings.rank, |(_, rank)| *rank) as u64)
+        let rank = of_convolutions.or_else(|| chosen.then_some(settings.rank))?;
+        let other = of_path.iter().find(|(pattern, _)| pattern.is_match(path));
+        Some(other.map_or(rank, |(_, rank)| *rank) as u64)
     }
 }

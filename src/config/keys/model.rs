@@ -41,7 +41,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(
         "base.model",
         Kind::Text,
-        Fallback::Required("write `base: ` and a folder, a file, `hf:OWNER/NAME` or `demo:image`"),
+        Fallback::Required("write `base: ` and a folder, a .safetensors file or `hf:OWNER/NAME`"),
         "the model that the adapter is trained on, as `--base` takes it",
     )
     .or(&[

@@ -341,6 +341,15 @@ fn the_baseline_is_the_same_in_its_nested_form() {
     assert_eq!((flat.adapter.rank, flat.run.batch_size), (8, 4));
 }
 
+#[test]
+fn a_training_is_not_measured_on_its_own_examples_however_they_are_written() {
+    for held_out in ["pictures", "pictures/", "./pictures", "./pictures//."] {
+        let error = least(&format!("  held_out: {held_out}")).unwrap_err().to_string();
+        assert!(error.contains("`data.held_out` is `data.train`"), "{error}");
+    }
+    assert!(least("  held_out: pictures2").is_ok());
+}
+
 fn line() -> impl Strategy<Value = String> {
     let names: Vec<&str> =
         keys().flat_map(|k| k.aliases.iter().map(|a| a.name).chain([k.name])).collect();

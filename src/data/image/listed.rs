@@ -35,6 +35,8 @@ impl Scan<'_> {
     fn rows(&mut self, list: &Path, rows: Vec<Row>) -> Result<(), DataError> {
         let pictures = Pictures::of(self.folder)?;
         let mut named: BTreeMap<PathBuf, usize> = BTreeMap::new();
+        // captions of pictures with several rows
+        let mut said: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();
         for Row { line, name, captions } in rows {
             let line = (line > 0).then_some(line);
             let shown = printable(&name).into_owned();
@@ -55,8 +57,10 @@ impl Scan<'_> {
             if let Some(example) = named.get(&found).and_then(|at| self.examples.get_mut(*at)) {
                 let first = example.source.as_ref().map_or(0, |(_, line)| *line);
                 problem(ProblemKind::Repeated, format!("`{shown}` has a row in line {first} too"));
-                let new = captions.into_iter().filter(|new| !example.captions.contains(new));
-                let new: Vec<String> = new.collect();
+                let known = said.entry(found).or_insert_with(|| {
+                    example.captions.iter().cloned().collect::<BTreeSet<String>>()
+                });
+                let new = captions.into_iter().filter(|new| known.insert(new.clone()));
                 example.captions.extend(new);
                 continue;
             }

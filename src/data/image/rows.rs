@@ -68,15 +68,15 @@ fn by_name(
     pictures: &Map<String, Value>,
     problems: &mut Problems,
 ) -> Vec<Row> {
-    let (mut rest, mut line) = (text, 1);
+    let (mut rest, mut line) = (Some(text), 1);
     let mut rows = Vec::with_capacity(pictures.len());
     for (name, about) in pictures {
-        // keys are in the order of the file, so each lies behind the one before
+        // keys are in the order of the file, so each lies behind the one before; from one on that is
+        // written with other escapes lines are unknown
         let key = Value::from(name.as_str()).to_string();
-        if let Some((before, behind)) = rest.split_once(&key) {
-            line += before.matches('\n').count();
-            rest = behind;
-        }
+        let found = rest.and_then(|rest| rest.split_once(&key));
+        line = found.map_or(0, |(before, _)| line + before.matches('\n').count());
+        rest = found.map(|(_, behind)| behind);
         let captions = match about {
             Value::Object(about) => sd_scripts(about),
             other => texts(other),
@@ -216,6 +216,13 @@ mod tests {
             ]
         );
         assert_eq!(problems.0[0].to_string(), "m.json:6: `e`: a caption is a number");
+    }
+
+    #[test]
+    fn behind_a_name_with_other_escapes_lines_are_unknown() {
+        let text = "{\"a\": \"x\",\n\"\\u0062\": \"y\",\n\"c\": \"z\"}";
+        let rows = json(Path::new("m.json"), text, &mut Problems::default()).unwrap();
+        assert_eq!(list(rows), [row(1, "a", &["x"]), row(0, "b", &["y"]), row(0, "c", &["z"])]);
     }
 
     #[test]

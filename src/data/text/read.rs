@@ -1,5 +1,6 @@
 //! From a file or a folder to rows.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -131,6 +132,10 @@ fn file(path: &Path) -> Result<PathBuf, TextDataError> {
 
 fn read(path: &Path) -> Result<Vec<u8>, TextDataError> {
     let fail = |source| TextDataError::Read { path: path.to_owned(), source };
+    // to open a pipe would wait for its other end
+    if !std::fs::metadata(path).map_err(fail)?.is_file() {
+        return Err(fail(std::io::Error::other("not a file")));
+    }
     let mut bytes = Vec::new();
     File::open(path).map_err(fail)?.take(LARGEST + 1).read_to_end(&mut bytes).map_err(fail)?;
     if bytes.len() as u64 > LARGEST {
@@ -197,22 +202,35 @@ impl Reader<'_> {
     fn csv(&mut self, bytes: &[u8]) -> Result<(), TextDataError> {
         let mut reader = csv::ReaderBuilder::new().from_reader(bytes);
         let names = match reader.byte_headers() {
-            Ok(header) => strings(header),
+            Ok(header) => strings(header).and_then(once_each),
             Err(error) => Err(Fault::Csv { problem: error.to_string() }),
         };
         let names = match names {
             Ok(names) => names,
             Err(fault) => return self.all(std::iter::once((1, Err(fault)))),
         };
-        let records = reader.into_byte_records().map(|record| match record {
-            Ok(record) => {
-                let line = record.position().map_or(0, csv::Position::line);
-                (usize::try_from(line).unwrap_or(usize::MAX), fields(&names, &record))
-            }
-            Err(error) => {
-                let line = error.position().map_or(0, csv::Position::line);
-                (usize::try_from(line).unwrap_or(usize::MAX), Err(csv_fault(&error)))
-            }
+        let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let mut record = csv::ByteRecord::new();
+        let records = std::iter::from_fn(move || {
+            let start = number(reader.position().byte());
+            let found = reader.read_byte_record(&mut record);
+            let raw = bytes.get(start..number(reader.position().byte())).unwrap_or_default();
+            let position = match &found {
+                Ok(false) => return None,
+                Ok(true) => record.position(),
+                Err(error) => error.position(),
+            };
+            let line = number(position.map_or(0, csv::Position::line));
+            Some((
+                line,
+                match found {
+                    _ if leaves_a_quote_open(raw) => Err(Fault::Csv {
+                        problem: "a cell opens a quote that is not closed".to_owned(),
+                    }),
+                    Ok(_) => fields(&names, &record),
+                    Err(error) => Err(csv_fault(&error)),
+                },
+            ))
         });
         self.all(records)
     }
@@ -229,6 +247,40 @@ impl Reader<'_> {
 
 fn strings(record: &csv::ByteRecord) -> Result<Vec<String>, Fault> {
     record.iter().map(|cell| json::utf8(cell, "cell").map(|cell| cell.trim().to_owned())).collect()
+}
+
+/// The names of columns; rows could say only one of two that are called the same.
+fn once_each(names: Vec<String>) -> Result<Vec<String>, Fault> {
+    let mut known = BTreeSet::new();
+    match names.iter().find(|name| !name.is_empty() && !known.insert(name.as_str())) {
+        Some(name) => {
+            Err(Fault::Csv { problem: format!("two columns are called `{}`", printable(name)) })
+        }
+        None => Ok(names),
+    }
+}
+
+/// Whether a quoted cell goes on behind its second quote, or never has one. The parser takes both, and
+/// with them the rows up to the next quote.
+fn leaves_a_quote_open(record: &[u8]) -> bool {
+    #[derive(PartialEq)]
+    enum At {
+        Start,
+        Bare,
+        Quoted,
+        Closed,
+    }
+    let mut at = At::Start;
+    for byte in record {
+        at = match (at, byte) {
+            (At::Quoted, b'"') | (At::Closed, b' ' | b'\t') => At::Closed,
+            (At::Start | At::Closed, b'"') | (At::Quoted, _) => At::Quoted,
+            (_, b',' | b'\r' | b'\n') => At::Start,
+            (At::Closed, _) => return true,
+            (At::Start | At::Bare, _) => At::Bare,
+        };
+    }
+    at == At::Quoted
 }
 
 fn fields(names: &[String], record: &csv::ByteRecord) -> Result<Object, Fault> {
@@ -394,6 +446,31 @@ mod tests {
         let set = scanned("rows.csv", b"text\nab\xffc\nd\n").unwrap();
         assert_eq!(problems(&set), [(2, "not UTF-8: byte 3 of the cell is `0xff`".to_owned())]);
         assert_eq!(set.rows.len(), 1);
+    }
+
+    #[test]
+    fn a_quote_that_stays_open_is_found_and_inches_are_none() {
+        let open = "not valid CSV: a cell opens a quote that is not closed";
+        for (table, rows) in [
+            ("question,answer\nq,a\nq,\"a\nq,a\nq,a\n", 1),
+            ("question,answer\nq,a\nq,\"a\nq,\"a\"\nq,a\n", 2),
+            ("question,answer\nq,a\nq,\"a\nq,a\n\"q\",a\n", 1),
+        ] {
+            let set = scanned("rows.csv", table).unwrap();
+            assert_eq!(problems(&set), [(3, open.to_owned())], "{table}");
+            assert_eq!(set.rows.len(), rows, "{table}");
+        }
+        rows(
+            "rows.csv",
+            "question,answer\n5\" wide,\"\"\"5\"\" tall\"\n\n\"q\" ,\"a\"\r\n\"q\",\"a\"",
+        );
+    }
+
+    #[test]
+    fn two_columns_of_one_name_are_an_error() {
+        let error = scanned("rows.csv", "text,text\na,b\n").unwrap_err().to_string();
+        assert!(error.contains("two columns are called `text`"), "{error}");
+        rows("rows.csv", "text,,\na,,\n");
     }
 
     #[test]

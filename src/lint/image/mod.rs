@@ -6,6 +6,7 @@ mod problems;
 mod sizes;
 mod twins;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -112,8 +113,16 @@ impl Check<'_> {
     }
 
     fn twins(&mut self, items: &[Item]) {
+        let mut uses: BTreeMap<PathBuf, usize> = BTreeMap::new();
+        for file in items.iter().filter_map(|item| item.picture.canonicalize().ok()) {
+            *uses.entry(file).or_default() += 1;
+        }
+        // what is a link's file and an example of its own stays where it is
+        let is_alone = |item: &&Item| {
+            item.picture.canonicalize().is_ok_and(|file| uses.get(&file).is_some_and(|n| *n < 2))
+        };
         for Twin { at, mut finding } in twins::twins(items) {
-            let item = items.get(at).filter(|_| finding.fixable);
+            let item = items.get(at).filter(|_| finding.fixable).filter(is_alone);
             finding.fixable = item.is_some_and(|item| self.take_out(item, items));
             self.findings.push(finding);
         }

@@ -37,6 +37,8 @@ pub struct Said<'a> {
     mendable: bool,
     prompt: String,
     answer: String,
+    /// Of each turn: whose it is, its length, whether it is learnt.
+    turns: Vec<(String, usize, bool)>,
 }
 
 /// A row that an earlier one says too.
@@ -51,10 +53,15 @@ pub struct Twin {
 impl<'a> Said<'a> {
     /// Of a conversation, the last turn of the assistant answers all turns before it.
     pub fn of(row: &Row, file: &'a Path, held_out: bool, mendable: bool) -> Self {
+        let mut of_turns = Vec::new();
         let (prompt, answer) = match &row.content {
             Content::Text(text) => (String::new(), text.clone()),
             Content::Completion { prompt, completion } => (prompt.clone(), completion.clone()),
             Content::Chat(turns) => {
+                let of_turn = |Turn { message, learnt }: &Turn| {
+                    (message.role.clone(), message.content.len(), *learnt)
+                };
+                of_turns = turns.iter().map(of_turn).collect();
                 let is_answer = |turn: &Turn| turn.message.role == "assistant";
                 let at = turns.iter().rposition(is_answer).unwrap_or(turns.len());
                 let (given, said) = turns.split_at(at);
@@ -65,7 +72,7 @@ impl<'a> Said<'a> {
                 (given.join("\n"), said.collect::<Vec<_>>().join("\n"))
             }
         };
-        Self { file, line: row.line, held_out, mendable, prompt, answer }
+        Self { file, line: row.line, held_out, mendable, prompt, answer, turns: of_turns }
     }
 
     fn place(&self) -> Place {
@@ -122,7 +129,7 @@ pub fn twins(rows: &[Said]) -> Vec<Twin> {
     let mut twins = Vec::new();
     for (at, row) in rows.iter().enumerate() {
         // trained rows come first, so the first is the one that a held-out row leaks from
-        let same = *exact.entry((&row.prompt, &row.answer)).or_insert(at);
+        let same = *exact.entry((&row.prompt, &row.answer, &row.turns)).or_insert(at);
         let alike = row.gist().map_or(at, |gist| *near.entry(gist).or_insert(at));
         let other = [same, alike].into_iter().filter(|other| *other != at);
         let sided = other.filter_map(|other| Some((rows.get(other)?, other == same)));
@@ -134,7 +141,13 @@ pub fn twins(rows: &[Said]) -> Vec<Twin> {
 }
 
 fn judge(row: &Said, other: &Said, is_exact: bool) -> Finding {
-    let but = if is_exact { "" } else { " but for case, spaces and signs" };
+    let but = match is_exact {
+        true => "",
+        false if (&row.prompt, &row.answer) == (&other.prompt, &other.answer) => {
+            " but for where turns end or which are learnt"
+        }
+        false => " but for case, spaces and signs",
+    };
     let message = format!("the same as {}{but}", other.place());
     match (row.held_out != other.held_out, is_exact) {
         (true, true) => Finding::error(&rules::LEAKAGE, row.place(), message).advice(SEPARATE),
@@ -199,7 +212,15 @@ mod tests {
     fn said<'a>(line: usize, prompt: &str, answer: &str) -> Said<'a> {
         let (prompt, answer) = (prompt.to_owned(), answer.to_owned());
         let file = Path::new("a.jsonl");
-        Said { file, line, held_out: line >= 100, mendable: true, prompt, answer }
+        Said {
+            file,
+            line,
+            held_out: line >= 100,
+            mendable: true,
+            prompt,
+            answer,
+            turns: Vec::new(),
+        }
     }
 
     #[test]
@@ -246,6 +267,28 @@ mod tests {
             (4, "leakage", false),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn rows_that_teach_other_turns_are_no_copies() {
+        let row = |content: &[(&str, &str)], learnt: bool, held_out| {
+            let mut row = chat(content);
+            if let Content::Chat(turns) = &mut row.content {
+                turns[1].learnt = learnt;
+            }
+            Said::of(&row, Path::new("a"), held_out, true)
+        };
+        let turns = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")];
+        let joined = [("user", "a"), ("assistant", "b\nuser: c"), ("assistant", "d")];
+        let rules = |rows: [Said; 2]| {
+            let twins = twins(&rows);
+            twins.iter().map(|twin| (twin.finding.rule, twin.finding.fixable)).collect::<Vec<_>>()
+        };
+        let first = || row(&turns, true, false);
+        assert_eq!(rules([first(), row(&turns, true, false)]), [("duplicate", true)]);
+        assert_eq!(rules([first(), row(&turns, false, false)]), [("near-duplicate", false)]);
+        assert_eq!(rules([first(), row(&joined, true, false)]), [("near-duplicate", false)]);
+        assert_eq!(rules([first(), row(&turns, false, true)]), [("leakage", false)]);
     }
 
     #[test]

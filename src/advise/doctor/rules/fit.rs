@@ -142,7 +142,17 @@ fn next_after_plateau(history: &History) -> Option<Patch> {
     }
     let rank = history.number("adapter.rank").filter(|rank| *rank >= 1.0)?;
     let why = "twice the rank holds twice as much; keep it only if the held-out loss gets better";
-    Some(patch(history, "adapter.rank", plain(2.0 * rank), why.to_owned()))
+    let scale = history.number("adapter.alpha").map(|alpha| {
+        let grown = if history.is_on("adapter.rslora") { 2_f64.sqrt() } else { 2.0 };
+        format!(
+            "; with alpha {alpha} as it is, alpha/rank becomes {}: set alpha to {} with it, and the \
+             change keeps its scale",
+            short(alpha / (2.0 * rank)),
+            short(grown * alpha)
+        )
+    });
+    let why = format!("{why}{}", scale.unwrap_or_default());
+    Some(patch(history, "adapter.rank", plain(2.0 * rank), why))
 }
 
 #[cfg(test)]
@@ -213,6 +223,10 @@ mod tests {
         history.held_out = held_out(&[2.0, 1.2, 1.19, 1.19, 1.2, 1.19]);
         history.rate = Curve::new((1..=1000).map(|step| (step, 1e-4)));
         assert_eq!(only_patch(&history, Rule::Plateau), ("adapter.rank".to_owned(), json!(32)));
+        set(&mut history, &[("adapter.rank", json!(16)), ("adapter.alpha", json!(16.0))]);
+        let why = only(&history, Rule::Plateau).patch.unwrap().why;
+        let says = "with alpha 16 as it is, alpha/rank becomes 0.5: set alpha to 32 with it";
+        assert!(why.contains(says), "{why}");
         set(&mut history, &[("schedule.kind", json!("constant"))]);
         let expected = ("schedule.kind".to_owned(), json!("cosine"));
         assert_eq!(only_patch(&history, Rule::Plateau), expected);
