@@ -320,6 +320,9 @@ fn damaged(damage: impl FnOnce(&Path)) -> String {
     let file = config.set("run.steps", 4).write(&place, "run.yaml");
     let failed = run(&resume(&file, &out));
     let said = String::from_utf8_lossy(&failed.stderr).replace(&place.text(""), "[dir]/");
+    // where half of a file ends depends on the lengths of paths in it
+    let place_of_end = regex::Regex::new(r"line \d+ column \d+").unwrap();
+    let said = place_of_end.replace_all(&said, "line [l] column [c]").into_owned();
     assert_eq!(failed.status.code(), Some(1), "{said}");
     assert!(said.contains("hint:") && !said.contains("panicked"), "{said}");
     assert!(files(&out) == before, "{said}");
