@@ -284,8 +284,9 @@ fn compare(at: &str, losses: &[f64], norms: &[f64], run: &Value) {
     let untrained = relative(losses, &numbers(&run["untrained_losses"]));
     assert!(untrained > 1e-3, "{at}: a trainer that does nothing would pass");
     let off = relative(norms, &numbers(&run["grad_norms"]));
-    // the norms of `sdxl` are the least certain: see the fixtures' README
-    assert!(off < 3e-3, "{at}: norms {off:e}");
+    // gradients of `sdxl` are the least certain: see the fixtures' README
+    let tolerance = if at.starts_with("sdxl") { 3e-3 } else { 1e-3 };
+    assert!(off < tolerance, "{at}: norms {off:e}");
 }
 
 /// Regularization pictures count less. The peer's run marks some of the examples as such, so its order

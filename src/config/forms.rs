@@ -142,7 +142,7 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "from 2^26 to 2^53"
+        reason = "from 2^24 to 2^53"
     )]
     (16_777_216.0..=LARGEST as f64).contains(&total).then_some(total as u64)
 }

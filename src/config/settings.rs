@@ -62,6 +62,26 @@ pub enum Targets {
     Pattern(String),
 }
 
+impl Targets {
+    /// Last parts of the names of attention's projections, in all families.
+    pub const ATTENTION_LAYERS: [&'static str; 11] = [
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "out_proj",
+        "qkv_proj",
+        "to_q",
+        "to_k",
+        "to_v",
+        "to_out.0",
+        "query_key_value",
+    ];
+    /// Parts of the denoiser that convolutions belong to, as sd-scripts adapts them.
+    pub const CONVOLUTION_PARTS: [&'static str; 3] =
+        [".resnets.", ".downsamplers.", ".upsamplers."];
+}
+
 /// The adapter.
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in every peer")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

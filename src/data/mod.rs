@@ -1,6 +1,7 @@
 //! Floor 3: examples of a training, before any model sees them.
 //!
 //! - [`image`]: pictures and their captions: layouts of folders, buckets, pixels, captions
+//! - [`text`]: rows of texts, prompts and conversations as token ids, and which of them are learnt
 //! - [`cache`]: what frozen encoders make of them, kept by the content that it was made from
 //!
 //! What an example becomes depends on the files, the settings and the example's own random numbers

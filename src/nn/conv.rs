@@ -167,17 +167,6 @@ impl Conv2d {
         self.trained = Some((adapter, trained));
     }
 
-    /// The magnitude with which `DoRA` begins.
-    pub fn magnitude(&self) -> Result<Tensor> {
-        Trained::magnitude_of(self, self.weight.shape()?)
-    }
-
-    /// The shape of its weight, (out, in / groups, kh, kw), and whether it has groups.
-    pub fn shape(&self) -> Result<([usize; 4], bool)> {
-        let Kernel { inputs, height, width, config } = self.kernel;
-        Ok(([self.outputs()?, inputs, height, width], config.groups > 1))
-    }
-
     /// The frozen weight and this bias.
     fn base(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         match (&self.weight, bias) {

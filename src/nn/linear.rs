@@ -65,11 +65,6 @@ impl Linear {
         self.trained = Some((adapter, trained));
     }
 
-    /// The magnitude with which `DoRA` begins.
-    pub fn magnitude(&self) -> Result<Tensor> {
-        Trained::magnitude_of(self, self.weight.shape()?)
-    }
-
     /// Applies the layer.
     pub fn forward(&self, x: &Tensor, strengths: &Strengths) -> Result<Tensor> {
         if let Some((adapter, trained)) = &self.trained

@@ -38,14 +38,6 @@ pub(super) trait Product {
 }
 
 impl Trained {
-    /// The magnitude that leaves a weight as it is: the norms of its rows, (out).
-    pub(super) fn magnitude_of(
-        layer: &impl Product,
-        (out, depth): (usize, usize),
-    ) -> Result<Tensor> {
-        layer.norms(&Tensor::zeros((out, depth), DType::F32, &candle_core::Device::Cpu)?)
-    }
-
     /// The frozen layer and this change in one operation, where that can be: on the CPU in f32, a weight
     /// of a file, all rows at strength 1, nothing but A and B.
     pub(super) fn fused(
@@ -105,12 +97,6 @@ impl Trained {
         let ratio = if low.rank() == 4 { ratio.reshape((1, (), 1, 1))? } else { ratio };
         let frozen = layer.frozen(x)?.to_dtype(DType::F32)?;
         frozen.broadcast_mul(&(&ratio - 1.0)?)? + low.broadcast_mul(&ratio)?
-    }
-
-    /// ‖scale·B·A‖ and this change's matrix, (out, in·kh·kw).
-    pub fn delta(&self) -> Result<Tensor> {
-        let (a, b) = (self.a.flatten_from(1)?, self.b.flatten_from(1)?);
-        (b.matmul(&a)? * f64::from(self.scale))?.detach().contiguous()
     }
 }
 

@@ -4,6 +4,7 @@
 //! micro-batches are; the last step of an epoch may be short. All of it is a function of the seed and
 //! of the step.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use crate::base::random::Random;
@@ -25,13 +26,14 @@ impl Order {
     /// Of examples that an epoch visits so often; `beside` are visited as often as all others
     /// together. `per_step` visits make a step.
     pub fn new(seed: u64, repeats: &[usize], beside: &[u32], per_step: usize) -> Self {
+        let apart: BTreeSet<u32> = beside.iter().copied().collect();
         let visits = repeats.iter().enumerate().flat_map(|(example, repeats)| {
             let [example, repeats] = [example, *repeats].map(|n| u32::try_from(n).unwrap_or(0));
             (0..repeats).map(move |repeat| (example, repeat, repeats))
         });
         Self {
             random: Random::new(seed, "order"),
-            visits: visits.filter(|(example, ..)| !beside.contains(example)).collect(),
+            visits: visits.filter(|(example, ..)| !apart.contains(example)).collect(),
             beside: beside.to_vec(),
             per_step: per_step.max(1),
             kept: Mutex::default(),

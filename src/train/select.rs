@@ -39,21 +39,6 @@ pub fn select(base: &Base, settings: &AdapterSettings) -> Result<Vec<Chosen>, Tr
     Ok(chosen)
 }
 
-/// Last names of attention's projections in all families.
-const ATTENTION: [&str; 11] = [
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "o_proj",
-    "out_proj",
-    "qkv_proj",
-    "to_q",
-    "to_k",
-    "to_v",
-    "to_out.0",
-    "query_key_value",
-];
-
 struct Rules<'a> {
     settings: &'a AdapterSettings,
     pattern: Option<Regex>,
@@ -124,8 +109,8 @@ impl<'a> Rules<'a> {
 
     /// What sd-scripts adds with `conv_dim`: all layers of residual blocks and changes of size.
     fn in_convolutions(&self, path: &str) -> bool {
-        const PARTS: [&str; 3] = [".resnets.", ".downsamplers.", ".upsamplers."];
-        self.settings.conv_rank.is_some() && PARTS.iter().any(|part| path.contains(part))
+        self.settings.conv_rank.is_some()
+            && Targets::CONVOLUTION_PARTS.iter().any(|part| path.contains(part))
     }
 
     fn is_target(&self, id: &ModuleId) -> bool {
@@ -140,7 +125,9 @@ impl<'a> Rules<'a> {
         };
         match &self.settings.targets {
             Targets::AllLinear => in_block,
-            Targets::Attention => in_block && ATTENTION.iter().any(|name| ends(name)),
+            Targets::Attention => {
+                in_block && Targets::ATTENTION_LAYERS.iter().any(|name| ends(name))
+            }
             // a list names parts of the denoiser or of the language model; CLIP's come with it
             Targets::Names(_) | Targets::Pattern(_) if id.component.is_text_encoder() => in_block,
             Targets::Names(names) => names.iter().any(|name| ends(name)),

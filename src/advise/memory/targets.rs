@@ -15,23 +15,6 @@ pub enum Part {
     Text,
 }
 
-/// Attention's layers, by the ends of their paths, as `train::select` has them.
-const ATTENTION: [&str; 11] = [
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "o_proj",
-    "out_proj",
-    "qkv_proj",
-    "to_q",
-    "to_k",
-    "to_v",
-    "to_out.0",
-    "query_key_value",
-];
-/// Parts of the denoiser that have an adapter where convolutions have one.
-const CONVOLUTIONS: [&str; 3] = [".resnets.", ".downsamplers.", ".upsamplers."];
-
 /// The rank for a module path and the side of a kernel, `None` for a layer that stays. A pattern that
 /// is no regular expression, which the configuration's reader refuses, matches nothing.
 pub fn ranks(settings: &AdapterSettings, part: Part) -> impl Fn(&str, usize) -> Option<u64> + '_ {
@@ -55,7 +38,7 @@ pub fn ranks(settings: &AdapterSettings, part: Part) -> impl Fn(&str, usize) -> 
         if !trained {
             return None;
         }
-        let in_convolutions = CONVOLUTIONS.iter().any(|at| path.contains(at));
+        let in_convolutions = Targets::CONVOLUTION_PARTS.iter().any(|at| path.contains(at));
         let of_convolutions = settings
             .conv_rank
             .filter(|_| part == Part::Denoiser && in_convolutions)
@@ -69,7 +52,9 @@ pub fn ranks(settings: &AdapterSettings, part: Part) -> impl Fn(&str, usize) -> 
             Part::Text => path.contains("encoder.layers."),
         };
         let chosen = match &settings.targets {
-            Targets::Attention => in_block && ATTENTION.iter().any(|name| ends(name)),
+            Targets::Attention => {
+                in_block && Targets::ATTENTION_LAYERS.iter().any(|name| ends(name))
+            }
             Targets::Names(names) if part != Part::Text => names.iter().any(|name| ends(name)),
             Targets::Pattern(_) if part != Part::Text => {
                 target.as_ref().is_some_and(|pattern| pattern.is_match(path))
