@@ -48,7 +48,7 @@ fn judges_score_every_picture_and_a_run_keeps_to_them() {
         assert!((base - of_base).abs() < 1e-4, "{metric}: {base}");
         assert!((changed - of_base).abs() > 1e-4, "{metric}: {changed}");
     }
-    for metric in ["clip-text", "clip-reference", "dino-reference"] {
+    for metric in ["clip-text", "clip-reference", "dino-reference", "histogram-reference"] {
         assert!(scores(&all, metric).values().all(Option::is_some), "{metric}");
     }
     for metric in ["kid-clip", "kid-dino"] {

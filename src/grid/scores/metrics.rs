@@ -126,7 +126,7 @@ pub(super) const TEXT: [Metric; 10] = [
 ];
 
 /// Of pictures, those that matter most first.
-pub(super) const IMAGE: [Metric; 14] = [
+pub(super) const IMAGE: [Metric; 16] = [
     Metric {
         name: "clip-reference",
         label: "CLIP to references",
@@ -140,6 +140,22 @@ pub(super) const IMAGE: [Metric; 14] = [
         label: "DINO to references",
         about: "cosine of DINOv2's features of the picture and of its references, × 100, mean",
         unit: "points",
+        better: Better::Higher,
+        from: From::Mean,
+    },
+    Metric {
+        name: "histogram-reference",
+        label: "Colours to references",
+        about: "Hellinger distance of the colour histogram from the references', mean",
+        unit: "fraction",
+        better: Better::Lower,
+        from: From::Mean,
+    },
+    Metric {
+        name: "ssim-reference",
+        label: "SSIM to references",
+        about: "structural likeness to the references of the same size, mean",
+        unit: "fraction",
         better: Better::Higher,
         from: From::Mean,
     },
