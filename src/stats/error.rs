@@ -1,5 +1,5 @@
 /// What can be wrong with a comparison.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error, PartialEq)]
 pub enum StatsError {
     /// The two systems were not measured on the same segments.
     #[error(
@@ -31,4 +31,26 @@ pub enum StatsError {
         "expected at least one trial, found `0`\nhint: 1000 is usual for the bootstrap, 10000 for randomization"
     )]
     NoTrials,
+    /// Resamples of another number of clusters.
+    #[error(
+        "expected resamples of {clusters} clusters, found some of {resampled}\n\
+         hint: make the resampling for the clusters that are compared"
+    )]
+    Resampled {
+        /// Clusters that are compared.
+        clusters: usize,
+        /// Clusters that were resampled.
+        resampled: usize,
+    },
+    /// No score to judge.
+    #[error(
+        "expected a finite score {of}, found `{value}`\n\
+         hint: leave out prompts that the metric has no score of, or judge by another metric"
+    )]
+    NotFinite {
+        /// Of what.
+        of: &'static str,
+        /// What was found.
+        value: f64,
+    },
 }

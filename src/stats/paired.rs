@@ -87,7 +87,7 @@ impl Test {
     /// Tests whether `system` differs from `base` by more than chance.
     pub fn run(
         self,
-        statistic: &impl Statistic,
+        statistic: &(impl Statistic + ?Sized),
         base: &Segments,
         system: &Segments,
     ) -> Result<Comparison, StatsError> {
@@ -146,7 +146,7 @@ impl Test {
     /// Both systems' scores on each resample. Draws are made in order, scores on all threads.
     fn resample(
         self,
-        statistic: &impl Statistic,
+        statistic: &(impl Statistic + ?Sized),
         base: &Segments,
         system: &Segments,
     ) -> Vec<(f64, f64)> {
@@ -171,7 +171,12 @@ impl Test {
     }
 
     /// Absolute differences of the scores of shuffled systems.
-    fn shuffle(self, statistic: &impl Statistic, base: &Segments, system: &Segments) -> Vec<f64> {
+    fn shuffle(
+        self,
+        statistic: &(impl Statistic + ?Sized),
+        base: &Segments,
+        system: &Segments,
+    ) -> Vec<f64> {
         const BATCH: usize = 1024;
         let [base_sums, system_sums] = [base, system].map(Segments::sums);
         let moves = Moves::new(base, system);

@@ -1,0 +1,65 @@
+use super::pairing::{Change, Paired};
+use super::segments::Width;
+
+/// Below so many clusters that differ, a normal approximation is not to be trusted.
+const FEW: usize = 5;
+
+/// What each cluster says by itself.
+pub struct Clusters {
+    /// The jackknife's pseudo-values nθ − (n − 1)θ₍ᵢ₎; of a mean these are the clusters' own values.
+    pub values: Vec<f64>,
+    /// Clusters that differ from the base and from what most clusters have.
+    differing: usize,
+    /// The value about which an unseen cluster may lie on either side.
+    centre: f64,
+    spread: f64,
+    /// What rounding may do to a value.
+    noise: f64,
+}
+
+impl Clusters {
+    /// From the effect and those with each cluster left out.
+    pub fn new(value: f64, without: &[f64], paired: &Paired<'_>, changed: usize) -> Self {
+        let n = without.len() as f64;
+        let values: Vec<f64> = without.iter().map(|other| n * value - (n - 1.0) * other).collect();
+        let mut sorted = values.clone();
+        sorted.sort_by(f64::total_cmp);
+        let median = sorted.get(sorted.len() / 2).copied().unwrap_or(value);
+        let level = paired.statistic.score_of(&paired.candidate.sums(), Width::Double);
+        let noise = 1e-13 * n * level.abs().max(value.abs()).max(f64::MIN_POSITIVE);
+        let runs = sorted.chunk_by(|one, next| next - one <= noise);
+        let most = runs.map(<[f64]>::len).max().unwrap_or(0);
+        let spread = sorted.last().zip(sorted.first()).map_or(0.0, |(last, first)| last - first);
+        let centre = if paired.change == Change::Level { median } else { 0.0 };
+        Self { differing: changed.min(values.len() - most), values, centre, spread, noise }
+    }
+
+    /// Whether all clusters say the same, up to rounding.
+    pub fn all_equal(&self) -> bool {
+        self.spread <= self.noise * 2.0
+    }
+
+    /// Whether a normal approximation is not to be trusted.
+    pub fn few(&self) -> bool {
+        self.all_equal() || self.differing < FEW
+    }
+
+    /// Between which values an unseen cluster lies. Without a range: as far off as the farthest
+    /// seen, in both directions; where all are equal, as far on the other side of zero, so that the
+    /// p-value against "no effect" is the sign test's 2⁻ⁿ.
+    pub fn ends(&self, paired: &Paired<'_>) -> Option<(f64, f64)> {
+        match (paired.change, paired.range) {
+            (Change::Level, Some(range)) => return Some(range),
+            (Change::Difference, Some((low, high))) => return Some((low - high, high - low)),
+            (Change::Ratio, _) | (_, None) => {}
+        }
+        let value = self.values.first().copied()?;
+        let (centre, reach) = if self.all_equal() {
+            (value, 2.0 * value.abs())
+        } else {
+            let far = self.values.iter().map(|value| (value - self.centre).abs());
+            (self.centre, far.fold(0.0, f64::max))
+        };
+        (reach > self.noise).then_some((centre - reach, centre + reach))
+    }
+}
