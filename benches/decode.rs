@@ -108,7 +108,11 @@ fn decode(decoder: &Decoder, strengths: &[f32]) -> f64 {
     let prompt: Vec<u32> = (7..).step_by(13).take(PROMPT).collect();
     let rows: Vec<Row> = strengths
         .iter()
-        .map(|strength| Row { prompt: prompt.clone(), strengths: vec![*strength] })
+        .map(|strength| Row {
+            prompt: prompt.clone(),
+            strengths: vec![*strength],
+            ..Row::default()
+        })
         .collect();
     let prefilled = prefill(decoder, &rows).unwrap();
     let noise = vec![Noise::new(1, &prompt); rows.len()];

@@ -19,8 +19,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     println!("strength  ‖ΔW‖/‖W‖  lost to rounding");
     for strength in [0.25, 0.5, 1.0, 2.0] {
-        let adapters =
-            [Weighted { adapter: adapter.clone(), text_encoder: strength, unet: strength }];
+        let adapters = [Weighted {
+            adapter: adapter.clone(),
+            text_encoder: strength,
+            unet: strength,
+            blocks: Vec::new(),
+        }];
         let out = folder.path().join("merged.safetensors");
         let request =
             Request { base: &base, adapters: &adapters, out: &out, dtype: None, strict: false };

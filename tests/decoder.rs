@@ -104,7 +104,7 @@ impl Case {
         let (mut rows, mut names) = (Vec::new(), Vec::new());
         for (p, prompt) in self.prompts().iter().enumerate() {
             for (s, strengths) in self.strengths().into_iter().enumerate() {
-                rows.push(Row { prompt: prompt.clone(), strengths });
+                rows.push(Row { prompt: prompt.clone(), strengths, ..Row::default() });
                 names.push(format!("greedy.p{p}.s{s}"));
             }
         }
@@ -178,7 +178,8 @@ fn rows_share_nothing_and_a_prefill_serves_every_seed() {
     let case = Case::open("llama");
     let decoder = case.decoder();
     let prompt = case.prompts().remove(1);
-    let row = |strength: f32| Row { prompt: prompt.clone(), strengths: vec![strength] };
+    let row =
+        |strength: f32| Row { prompt: prompt.clone(), strengths: vec![strength], ..Row::default() };
     let stopping = Stopping { max_new_tokens: 24, ..Stopping::default() };
     let sampling = Sampling { temperature: 0.8, top_p: 0.95, ..Sampling::default() };
     let texts = |rows: &[Row], seeds: &[u64]| -> Vec<Vec<Vec<u32>>> {
@@ -218,7 +219,11 @@ fn forced_scores_are_those_of_the_peers_logits() {
         let strengths = case.strengths();
         let rows: Vec<Row> = strengths
             .iter()
-            .map(|strengths| Row { prompt: start.to_vec(), strengths: strengths.clone() })
+            .map(|strengths| Row {
+                prompt: start.to_vec(),
+                strengths: strengths.clone(),
+                ..Row::default()
+            })
             .collect();
         let prefilled = prefill(&decoder, &rows).unwrap();
         let forced = teacher_forced(&decoder, &prefilled, target).unwrap();

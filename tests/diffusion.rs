@@ -224,7 +224,11 @@ fn pictures_are_those_of_diffusers() {
             }
             let prompt = Prompt::parse(case["prompt"].as_str().unwrap()).unwrap();
             let strength = if case["lora"] == true { 0.8 } else { 0.0 };
-            let row = RowStrengths { text: vec![strength], unet: vec![strength] };
+            let row = RowStrengths {
+                text: vec![strength],
+                unet: vec![strength],
+                ..RowStrengths::default()
+            };
             let drawn = model.draw(&job(case, &prompt, &model), &[row], &|_| {}).unwrap();
             let found = &drawn[0].picture.rgb;
             let image = expected.0.get(&format!("{name}.image")).unwrap();

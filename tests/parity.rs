@@ -116,7 +116,7 @@ fn check(case: &Case) -> Vec<String> {
             Strength::One(both) => (both, both),
             Strength::Two { te, unet } => (te, unet),
         };
-        adapters.push(Weighted { adapter, text_encoder, unet });
+        adapters.push(Weighted { adapter, text_encoder, unet, blocks: Vec::new() });
     }
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.safetensors");

@@ -132,9 +132,9 @@ fn errors_read_well() {
         ),
         (
             "a fox <lora:ink:1:lbw=\x1b[31m>",
-            "column 19: unknown argument `lbw=`\n\
-             hint: weights per block are not supported; use `te=` and `unet=`\n\
-             a fox <lora:ink:1:lbw=\u{fffd}[31m>\n                  ^^^^^^^^^",
+            "column 23: block weight `\\u{1b}[31m`: expected a number from -100 to 100, and at most 1025 of them\n\
+             hint: write one number for each block, as in `lbw=1,0,0,…`\n\
+             a fox <lora:ink:1:lbw=\u{fffd}[31m>\n                      ^^^^^",
         ),
         (
             "fox (in snow:1..2)",

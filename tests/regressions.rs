@@ -31,7 +31,7 @@ fn adapter(tensors: &[(&str, &[usize], f32)]) -> Adapter {
 }
 
 fn whole(adapter: Adapter) -> [Weighted; 1] {
-    [Weighted { adapter, text_encoder: 1.0, unet: 1.0 }]
+    [Weighted { adapter, text_encoder: 1.0, unet: 1.0, blocks: Vec::new() }]
 }
 
 #[test]

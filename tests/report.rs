@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use html5ever::tendril::TendrilSink as _;
 use lora_eval::report::{ReportError, RunView, render};
 use lora_eval::run::{
-    AdapterAt, AdapterRecord, BaseRecord, Better, Cell, FORMAT, MetricScores, PlanRecord, RunKind,
-    RunRecord, ScoreRow, Scores,
+    Ablation, AdapterAt, AdapterRecord, BaseRecord, Better, BlockEffect, Cell, Change, FORMAT,
+    Measure, MetricScores, PlanRecord, PromptAt, Proposal, RunKind, RunRecord, ScoreRow, Scores,
 };
 use markup5ever_rcdom::{Handle, NodeData, RcDom};
 use serde_json::json;
@@ -32,6 +32,7 @@ fn cells(text: &str, groups: &[(&str, String)], strengths: &[f64]) -> Vec<Cell> 
                     name: text.to_owned(),
                     strength: *strength,
                     text_encoder: None,
+                    blocks: Vec::new(),
                 }],
                 axes: BTreeMap::from([(format!("x{text}"), json!(text))]),
                 seed: 1,
@@ -83,6 +84,75 @@ fn metrics(text: &str, groups: &[(&str, String)], strengths: &[f64]) -> Vec<Metr
 }
 
 /// A small run of which every text holds `text`.
+/// Two blocks, of which the second does most of the damage and none of the work.
+fn ablation(text: &str) -> Ablation {
+    let measure = |full| Measure {
+        metric: format!("kl{text}"),
+        about: format!("about{text}"),
+        unit: format!("nats{text}"),
+        full,
+        prompts: vec![PromptAt { id: format!("b{text}"), seed: 1, value: full }],
+    };
+    let change =
+        |value: f64| Change { value, low: Some(value - 0.05), high: Some(value + 0.05), n: 4 };
+    let block = |name: &str, damage, gain, proposed| BlockEffect {
+        block: format!("{name}{text}"),
+        damage: change(damage),
+        gain: Some(change(gain)),
+        proposed,
+    };
+    Ablation {
+        format: FORMAT,
+        program: format!("lora-eval{text}"),
+        plan: String::new(),
+        adapter: format!("ink{text}"),
+        strength: 1.0,
+        damage: measure(0.5),
+        gain: Some(measure(2.0)),
+        blocks: vec![block("L00", 0.01, -1.5, 1.0), block("L01", -0.4, 0.0, 0.0)],
+        proposal: Some(Proposal {
+            lbw: vec![1.0, 0.0],
+            tag: format!("<lora:ink{text}:1:lbw=1,0>"),
+            damage: 0.1,
+            gain: 2.0,
+        }),
+        notes: vec![format!("note{text}")],
+    }
+}
+
+#[test]
+fn blame_names_the_worst_block_and_draws_two_bars_a_block() {
+    let page = render(&[run("")]).unwrap();
+    let shown = words(&page);
+    let sentence = "With L01 off, 80 % of the damage and 0 % of the gain go away";
+    assert!(shown.contains(sentence), "{shown}");
+    assert!(shown.contains("<lora:ink:1:lbw=1,0>"));
+    assert!(shown.contains("20 % of the damage and 100 % of the gain are left"));
+    // the table holds what the bars show
+    assert!(shown.contains("80.0 % [70.0, 90.0], n = 4"), "{shown}");
+    let bars = page.split("aria-label=\"Damage and gain").nth(1).unwrap();
+    let bars = &bars[..bars.find("</svg>").unwrap()];
+    assert_eq!(bars.matches("<rect").count(), 4);
+    let without = RunView { ablation: None, ..run("") };
+    assert!(!render(&[without]).unwrap().contains("Blame"));
+}
+
+#[test]
+fn an_ablation_without_effect_has_a_picture_of_nothing() {
+    let mut odd = run("");
+    let ablation = odd.ablation.as_mut().unwrap();
+    ablation.damage.full = 0.0;
+    ablation.gain = None;
+    ablation.proposal = None;
+    for block in &mut ablation.blocks {
+        block.damage = Change { value: 0.0, low: None, high: None, n: 1 };
+        block.gain = None;
+    }
+    let shown = words(&render(&[odd]).unwrap());
+    assert!(shown.contains("The adapter does no damage on these prompts."), "{shown}");
+    assert!(!shown.contains("NaN"));
+}
+
 fn run(text: &str) -> RunView {
     let strengths = vec![0.0, 0.5, 1.0];
     let own_group = format!("g{text}");
@@ -103,6 +173,7 @@ fn run(text: &str) -> RunView {
         title: format!("run{text}"),
         path: format!("runs/{text}").into(),
         missing: vec![format!("m{text}")],
+        ablation: Some(ablation(text)),
         record: RunRecord {
             format: FORMAT,
             program: format!("lora-eval{text}"),
@@ -418,9 +489,15 @@ fn commands_make_the_cell_again() {
         cell.axes.clear();
         cell.prompt = "it's dawn".to_owned();
     }
+    let mut weighed = plain.clone();
     let shown = words(&render(&[plain]).unwrap());
     let wanted = r"lora-eval generate 'it'\''s dawn' --base basex --lora x=adapters/x:0.5 --seed 1 --chat --max-new-tokens 32 --dtype f32x --device cpux";
     assert!(shown.contains(wanted));
+    for cell in &mut weighed.cells {
+        cell.adapters[0].blocks = vec![1.0, 0.0, -0.5];
+    }
+    let shown = words(&render(&[weighed]).unwrap());
+    assert!(shown.contains("--lora x=adapters/x:0.5:lbw=1,0,-0.5 --seed 1"));
 }
 
 #[test]
@@ -447,6 +524,7 @@ fn a_small_run_in_words() {
     small.record.axes.clear();
     small.record.settings.clear();
     small.missing.clear();
+    small.ablation = None;
     let shown = words(&render(&[small]).unwrap());
     let lines: Vec<&str> = shown.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     insta::assert_snapshot!(lines.join("\n"));

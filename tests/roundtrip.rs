@@ -166,6 +166,7 @@ fn a_combination_does_what_its_parts_do() {
         adapter: adapter.clone(),
         text_encoder: strength,
         unet: strength,
+        blocks: Vec::new(),
     };
     let both = [weighted(&first, 0.8), weighted(&second, -0.5)];
     let whole = combine(&both, Method::Concat).unwrap();
@@ -194,7 +195,8 @@ fn a_combination_does_what_its_parts_do() {
 #[test]
 fn a_dora_is_not_combined_at_another_strength() {
     let dora = open("sd1-dora.safetensors");
-    let at = |s: f32| [Weighted { adapter: dora.clone(), text_encoder: s, unet: s }];
+    let at =
+        |s: f32| [Weighted { adapter: dora.clone(), text_encoder: s, unet: s, blocks: Vec::new() }];
     assert!(combine(&at(1.0), Method::Concat).is_ok());
     let error = combine(&at(0.5), Method::Concat).unwrap_err().to_string();
     assert!(error.contains("DoRA"), "{error}");

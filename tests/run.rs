@@ -66,7 +66,12 @@ fn cell(id: &str) -> Cell {
         group: "heldout".to_owned(),
         prompt: "a red ★".to_owned(),
         strength: 0.4,
-        adapters: vec![AdapterAt { name: "house".to_owned(), strength: 0.4, text_encoder: None }],
+        adapters: vec![AdapterAt {
+            name: "house".to_owned(),
+            strength: 0.4,
+            text_encoder: None,
+            blocks: Vec::new(),
+        }],
         axes: BTreeMap::new(),
         seed: 1,
         output: "a \"completion\"\nof two lines".to_owned(),

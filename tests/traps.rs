@@ -24,6 +24,7 @@ fn merged(base: &str, adapters: &[(&str, f32)]) -> Result<Vec<u8>, MergeError> {
             adapter: Adapter::open(&fixture("adapters").join(name)).unwrap(),
             text_encoder: *s,
             unet: *s,
+            blocks: Vec::new(),
         })
         .collect();
     let folder = tempfile::tempdir().unwrap();
@@ -80,7 +81,8 @@ fn t4_t5_adapters_do_not_see_each_other_so_their_order_does_not_matter() {
 #[test]
 fn t7_t9_one_adapter_at_half_strength_comes_out_at_half_strength() {
     let adapter = Adapter::open(&fixture("adapters/sd1-kohya.safetensors")).unwrap();
-    let half = Weighted { adapter: adapter.clone(), text_encoder: 0.5, unet: 0.5 };
+    let half =
+        Weighted { adapter: adapter.clone(), text_encoder: 0.5, unet: 0.5, blocks: Vec::new() };
     let combined = combine(&[half.clone(), half], Method::Concat).unwrap();
     for (id, module) in &combined.modules {
         let original = &adapter.modules[id];

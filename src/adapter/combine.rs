@@ -35,6 +35,9 @@ pub struct Weighted {
     pub text_encoder: f32,
     /// Strength of all other modules.
     pub unet: f32,
+    /// What the strengths are multiplied by in each block of a base; empty if all are 1. Only a merge,
+    /// which knows the base, heeds them.
+    pub blocks: Vec<f64>,
 }
 
 impl Weighted {

@@ -1,4 +1,4 @@
-//! `[NAME=]PATH[:STRENGTH]`: adapters on the command line.
+//! `[NAME=]PATH[:STRENGTH][:lbw=WEIGHTS]`: adapters on the command line.
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use lora_eval::adapter::{Adapter, Format, convert};
 use lora_eval::base::hint::first_few;
 use lora_eval::hub;
 use lora_eval::model::{Base, Unmatched};
+use lora_eval::prompt::MAX_BLOCKS;
 
 use super::global::Global;
 use super::output;
@@ -25,19 +26,45 @@ pub struct Reference {
     pub text_encoder: f32,
     /// Strength of the rest.
     pub unet: f32,
+    /// What they are multiplied by in each block of the base; empty if all are 1.
+    pub blocks: Vec<f64>,
 }
 
 /// Largest strength that makes sense; beyond it is a typing error.
 const MOST: f32 = 100.0;
 
-/// Reads `[NAME=]PATH[:STRENGTH]`. A path that exists as it is wins over any reading of it.
+/// Reads `[NAME=]PATH[:STRENGTH][:lbw=WEIGHTS]`. A path that exists as it is wins over any reading of
+/// it.
 pub fn parse(text: &str) -> Result<Reference, String> {
+    match text.rsplit_once(":lbw=") {
+        Some((rest, weights)) if !Path::new(text).exists() => {
+            Ok(Reference { blocks: block_weights(weights)?, ..at_strength(rest)? })
+        }
+        _ => at_strength(text),
+    }
+}
+
+/// One number for each block. How many there must be depends on the base.
+fn block_weights(text: &str) -> Result<Vec<f64>, String> {
+    let weights: Result<Vec<f32>, String> = text.split(',').map(number).collect();
+    let weights = weights.map_err(|problem| {
+        format!("lbw: {problem}\nhint: write one number for each block, as in lbw=1,0,0.5; presets by name are not known")
+    })?;
+    if weights.len() > MAX_BLOCKS {
+        return Err(format!("lbw: {} weights, expected at most {MAX_BLOCKS}", weights.len()));
+    }
+    Ok(weights.into_iter().map(decimal).collect())
+}
+
+/// Reads `[NAME=]PATH[:STRENGTH]`.
+fn at_strength(text: &str) -> Result<Reference, String> {
     let plain = |path: &str| Reference {
         name: None,
         path: PathBuf::from(path),
         given: false,
         text_encoder: 1.0,
         unet: 1.0,
+        blocks: Vec::new(),
     };
     if text.is_empty() {
         return Err("expected [NAME=]PATH[:STRENGTH], found nothing".to_owned());
@@ -88,6 +115,11 @@ fn number(text: &str) -> Result<f32, String> {
     Err(format!("strength {text} is out of range; expected a number within ±{MOST}"))
 }
 
+/// The decimal that was written, not the f32 next to it.
+pub fn decimal(strength: f32) -> f64 {
+    strength.to_string().parse().unwrap_or(f64::from(strength))
+}
+
 /// Opens an adapter and says what a user should know about it.
 pub fn open(path: &Path) -> anyhow::Result<Adapter> {
     let adapter = Adapter::open(path)?;
@@ -130,7 +162,7 @@ pub fn open_all(references: &[Reference]) -> anyhow::Result<Vec<Weighted>> {
             adapter.name.clone_from(name);
         }
         let (text_encoder, unet) = (reference.text_encoder, reference.unet);
-        all.push(Weighted { adapter, text_encoder, unet });
+        all.push(Weighted { adapter, text_encoder, unet, blocks: reference.blocks.clone() });
     }
     Ok(all)
 }
@@ -203,8 +235,22 @@ mod tests {
     }
 
     #[test]
+    fn weights_by_block_follow_a_strength_or_none() {
+        for (text, given, unet, blocks) in [
+            ("x=d/a.safetensors:0.5:lbw=1,0,-0.1", true, 0.5, vec![1.0, 0.0, -0.1]),
+            ("a.safetensors:lbw=0.25", false, 1.0, vec![0.25]),
+            ("a.safetensors:1:0.5", true, 0.5, vec![]),
+        ] {
+            let read = parse(text).unwrap();
+            assert_eq!((read.given, read.unet, read.blocks), (given, unet, blocks), "{text}");
+        }
+    }
+
+    #[test]
     fn bad_strengths() {
-        for text in ["a:nan", "a:inf", "a:1e9", "a:much", ""] {
+        for text in
+            ["a:nan", "a:inf", "a:1e9", "a:much", "", "a:lbw=", "a:1:lbw=1,,0", "a:lbw=1,MIDD"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -44,6 +44,13 @@ enum How {
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let start = Instant::now();
     let inputs = adapters::open_all(&args.inputs)?;
+    if inputs.iter().any(|input| !input.blocks.is_empty()) {
+        return Err(Usage(
+            "`lbw=` needs a base, whose blocks the weights are about\nhint: `lora-eval merge` applies them"
+                .to_owned(),
+        )
+        .into());
+    }
     for input in &inputs {
         adapters::report_unread(&input.adapter, false)?;
     }

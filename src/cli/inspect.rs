@@ -127,7 +127,8 @@ fn inspect(global: &Global, path: &Path, base: Option<&Base>) -> anyhow::Result<
 }
 
 fn fitting(global: &Global, adapter: &Adapter, base: &Base) -> anyhow::Result<Fitting> {
-    let one = [Weighted { adapter: adapter.clone(), text_encoder: 1.0, unet: 1.0 }];
+    let one =
+        [Weighted { adapter: adapter.clone(), text_encoder: 1.0, unet: 1.0, blocks: Vec::new() }];
     let report = measure(base, &one, global.dtype.float())?;
     Ok(Fitting {
         base: report.base,

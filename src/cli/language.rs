@@ -21,7 +21,7 @@ use super::output;
 #[derive(Debug, clap::Args)]
 pub struct LoraArgs {
     /// An adapter; repeatable. Without `:STRENGTH`, `grid` puts it on the strength axis, and `generate`
-    /// applies it where the prompt has `<lora:NAME:STRENGTH>`
+    /// applies it where the prompt has `<lora:NAME:STRENGTH>`. `:lbw=1,0,…` at the end weighs its blocks
     #[arg(long = "lora", value_name = "[NAME=]PATH[:STRENGTH]", value_parser = adapters::parse)]
     pub loras: Vec<Reference>,
     /// Folder whose adapters prompts may name as `<lora:NAME:STRENGTH>`
@@ -40,6 +40,8 @@ pub struct Named {
     pub fixed: Option<f64>,
     /// That of the text encoders, where it is another.
     pub fixed_text: Option<f64>,
+    /// Its weights by block, as given on the command line; empty if all are 1.
+    pub blocks: Vec<f64>,
     /// From `--lora-dir`.
     pub on_demand: bool,
 }
@@ -56,11 +58,11 @@ impl LoraArgs {
                     printable(&name)
                 );
             }
-            let fixed = reference.given.then(|| decimal(reference.unet));
+            let fixed = reference.given.then(|| adapters::decimal(reference.unet));
             let apart = reference.given && reference.text_encoder != reference.unet;
-            let fixed_text = apart.then(|| decimal(reference.text_encoder));
-            let path = reference.path.clone();
-            all.push(Named { name, path, fixed, fixed_text, on_demand: false });
+            let fixed_text = apart.then(|| adapters::decimal(reference.text_encoder));
+            let (path, blocks) = (reference.path.clone(), reference.blocks.clone());
+            all.push(Named { name, path, fixed, fixed_text, blocks, on_demand: false });
         }
         let Some(folder) = &self.lora_dir else { return Ok(all) };
         if !folder.is_dir() {
@@ -85,7 +87,8 @@ impl LoraArgs {
                 );
             };
             let (name, path) = (name.clone(), path.clone());
-            all.push(Named { name, path, fixed: None, fixed_text: None, on_demand: true });
+            let (fixed, fixed_text, blocks) = (None, None, Vec::new());
+            all.push(Named { name, path, fixed, fixed_text, blocks, on_demand: true });
         }
         Ok(all)
     }
@@ -95,11 +98,6 @@ impl LoraArgs {
 fn name_of(path: &Path) -> String {
     let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
     name.unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// The decimal that was written, not the f32 next to it.
-fn decimal(strength: f32) -> f64 {
-    strength.to_string().parse().unwrap_or(f64::from(strength))
 }
 
 /// Adapters below a folder by file stem and, where that is free, by the name they were trained under.
@@ -206,8 +204,8 @@ pub fn record(
 
 /// An adapter's place in a plan.
 pub fn axis(named: &Named, sha256: String) -> Axis {
-    let Named { name, fixed, fixed_text, on_demand, .. } = named.clone();
-    Axis { name, sha256, fixed, fixed_text, on_demand, short_hash: None }
+    let Named { name, fixed, fixed_text, blocks, on_demand, .. } = named.clone();
+    Axis { name, sha256, fixed, fixed_text, blocks, on_demand, short_hash: None }
 }
 
 /// Hash of everything that an adapter's effect depends on.

@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(long, value_name = "BASE")]
     base: String,
     /// An adapter, its name and strength (default 1); repeatable. PATH:TE:UNET sets the text
-    /// encoder's and the UNet's strength apart
+    /// encoder's and the UNet's strength apart; `:lbw=1,0,…` at the end weighs its blocks
     #[arg(long, value_name = "[NAME=]PATH[:STRENGTH]", required = true, value_parser = adapters::parse)]
     lora: Vec<Reference>,
     /// Where to write: a file for a file, a folder for a folder

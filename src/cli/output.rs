@@ -75,6 +75,11 @@ pub fn name(text: &str) -> String {
     printable(text).into_owned()
 }
 
+/// Numbers as they are written in a tag, `1,0,0.5`.
+pub fn list(numbers: &[f64]) -> String {
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
 /// A share as a percentage that does not round small ones to nothing.
 pub fn percent(share: f64) -> String {
     match share * 100.0 {

@@ -33,7 +33,11 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     for adapter in &prompt.adapters {
         let name = output::name(&adapter.name);
         let (te, unet) = (adapter.text_encoder, adapter.unet);
-        let _ = writeln!(text, "adapter    {name}: text encoder {te}, UNet {unet}");
+        let _ = write!(text, "adapter    {name}: text encoder {te}, UNet {unet}");
+        if !adapter.blocks.is_empty() {
+            let _ = write!(text, ", by block {}", output::list(&adapter.blocks));
+        }
+        text.push('\n');
     }
     for fragment in &prompt.fragments {
         if fragment.is_break() {

@@ -78,5 +78,6 @@ pub fn view(run: &Run) -> anyhow::Result<RunView> {
         cells: cells.found,
         missing: cells.missing,
         scores,
+        ablation: run.ablation()?,
     })
 }

@@ -4,16 +4,18 @@ use candle_core::Tensor;
 
 use super::{GenerateError, Noise, Sampling};
 use crate::model::decoder::{Cache, Decoder, Want};
-use crate::nn::Strengths;
+use crate::nn::{BlockWeights, Strengths};
 use crate::text::{Stream, TextTokenizer};
 
 /// One row of a batch.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Row {
     /// Tokens of the prompt.
     pub prompt: Vec<u32>,
     /// A strength for each adapter.
     pub strengths: Vec<f32>,
+    /// What they are multiplied by in each block of the model, see [`crate::model::Blocks`].
+    pub blocks: BlockWeights,
 }
 
 /// When a text ends.
@@ -74,7 +76,8 @@ pub struct Prefilled {
 
 /// The strengths of rows.
 pub(super) fn strengths_of(rows: &[Row]) -> Strengths {
-    Strengths::new(rows.iter().map(|row| row.strengths.clone()).collect())
+    let strengths = Strengths::new(rows.iter().map(|row| row.strengths.clone()).collect());
+    strengths.with_blocks(rows.iter().map(|row| row.blocks.clone()).collect())
 }
 
 /// Runs the prompts of a batch. Shorter ones are padded in front; no row sees its padding.
@@ -149,7 +152,7 @@ pub fn complete(
             growing.retain(|_| place.next().is_some_and(|place| staying.contains(&place)));
         }
         if crosses(decoder, &growing) {
-            (cache, logits) = again(decoder, &growing, &strengths)?;
+            (cache, logits) = again(decoder, rows, &growing)?;
             continue;
         }
         let last: Vec<Vec<u32>> =
@@ -204,13 +207,12 @@ fn crosses(decoder: &Decoder, growing: &[Growing<'_>]) -> bool {
 /// Runs all rows from their first token.
 fn again(
     decoder: &Decoder,
+    rows: &[Row],
     growing: &[Growing<'_>],
-    strengths: &Strengths,
 ) -> Result<(Cache, Vec<Vec<f32>>), GenerateError> {
     let rows: Vec<Row> = growing
         .iter()
-        .zip(strengths.rows())
-        .map(|(row, strengths)| Row { prompt: row.context.clone(), strengths: strengths.clone() })
+        .map(|row| Row { prompt: row.context.clone(), ..rows[row.index].clone() })
         .collect();
     let prefilled = prefill(decoder, &rows)?;
     Ok((prefilled.cache, prefilled.logits.to_vec2()?))

@@ -4,6 +4,7 @@ use crate::base::terminal::printable;
 use crate::generate::GenerateError;
 use crate::generate::image::ImageError;
 use crate::metric::MetricError;
+use crate::model::BlockError;
 use crate::model::decoder::DecoderError;
 use crate::model::diffusion::sampler::SamplerError;
 use crate::prompt::PromptError;
@@ -52,6 +53,14 @@ pub enum GridError {
         id: String,
         /// What is wrong, with a hint.
         problem: String,
+    },
+    /// Blocks that cannot be switched off.
+    #[error("ablation: {problem}\nhint: {hint}")]
+    Ablation {
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        hint: String,
     },
     /// Something about an axis.
     #[error("{}: axis `{axis}`: {problem}", path.display())]
@@ -107,6 +116,8 @@ pub(super) enum PromptProblem {
         "it is a list of messages, and the base draws pictures\nhint: give `prompt: …` instead"
     )]
     Messages,
+    #[error("the adapter `{name}` has {source}")]
+    Blocks { name: String, source: BlockError },
     #[error(transparent)]
     Image(#[from] ImageError),
     #[error(transparent)]

@@ -4,12 +4,15 @@
 //! - [`Backend`]: makes the cells of a unit in one batch; [`TextBackend`] with a language model,
 //!   [`ImageBackend`] with a diffusion model, [`FakeBackend`] out of nothing, so that all the rest can be tried without weights
 //! - [`execute`]: what is missing, unit by unit, each cell written whole or not at all
+//! - [`Ablating`]: which blocks of an adapter do the damage and which the work
 //! - [`scores`]: every metric by group and strength, with confidence intervals
 //!
 //! Invariant: a unit is always batched whole. A resumed or a sharded run makes the very same batches
 //! as one that ran through, and so the same cells.
 
+mod ablate;
 mod backend;
+mod blocks;
 mod error;
 mod execute;
 mod fake;
@@ -20,6 +23,7 @@ mod prepare;
 mod scores;
 mod text;
 
+pub use ablate::{Ablated, Ablating, ablation_strength};
 pub use backend::{Backend, Made};
 pub use error::GridError;
 pub use execute::{Options, Outcome, execute};

@@ -42,6 +42,8 @@ pub struct Axis {
     pub fixed: Option<f64>,
     /// Its fixed strength in the text encoders of an image model, where that is another.
     pub fixed_text: Option<f64>,
+    /// Its weights by block as they were written, where no prompt gives it some; empty if all are 1.
+    pub blocks: Vec<f64>,
     /// It acts only where a prompt names it (`--lora-dir`).
     pub on_demand: bool,
     /// The hash that the WebUI writes beside its name (the first digits of AutoV3).
@@ -83,6 +85,9 @@ pub struct PlannedCell {
     pub strengths: Vec<f64>,
     /// The same in the text encoders of an image model.
     pub text_strengths: Vec<f64>,
+    /// What the strengths are multiplied by in each block of the model, by the number of the adapter, as
+    /// it was written.
+    pub blocks: BTreeMap<usize, Vec<f64>>,
 }
 
 impl Plan {
@@ -126,11 +131,15 @@ impl Unit {
         adapters
             .iter()
             .zip(cell.strengths.iter().zip(&cell.text_strengths))
-            .filter(|(adapter, (unet, text))| !adapter.on_demand || **unet != 0.0 || **text != 0.0)
-            .map(|(adapter, (unet, text))| AdapterAt {
+            .enumerate()
+            .filter(|(_, (adapter, (unet, text)))| {
+                !adapter.on_demand || **unet != 0.0 || **text != 0.0
+            })
+            .map(|(number, (adapter, (unet, text)))| AdapterAt {
                 name: adapter.name.clone(),
                 strength: *unet,
                 text_encoder: (text != unet).then_some(*text),
+                blocks: cell.blocks.get(&number).cloned().unwrap_or_default(),
             })
             .collect()
     }
@@ -179,12 +188,18 @@ fn points(axes: &BTreeMap<String, Vec<Value>>) -> Vec<BTreeMap<String, Value>> {
     points
 }
 
-/// Strengths that tags give, by the index of the adapter: in the text encoders and in the denoiser.
-type Named = BTreeMap<usize, (f64, f64)>;
+/// What tags give, by the index of the adapter.
+#[derive(Default)]
+struct Named {
+    /// Strengths in the text encoders and in the denoiser.
+    strengths: BTreeMap<usize, (f64, f64)>,
+    /// Weights by block, where a tag has some.
+    blocks: BTreeMap<usize, Vec<f64>>,
+}
 
 /// The text without its tags, and the strengths that the tags give.
 fn read(request: &Request<'_>, input: &Input) -> Result<(Input, Named), PromptProblem> {
-    let mut named = Named::new();
+    let mut named = Named::default();
     let images = request.kind == "image";
     let mut take = |text: &str| -> Result<String, PromptProblem> {
         let parsed =
@@ -196,7 +211,10 @@ fn read(request: &Request<'_>, input: &Input) -> Result<(Input, Named), PromptPr
                 name: printable(&tag.name).to_string(),
                 near: did_you_mean(&tag.name, &known),
             })?;
-            let strengths = named.entry(place).or_insert((0.0, 0.0));
+            if !tag.blocks.is_empty() {
+                named.blocks.insert(place, tag.blocks.clone());
+            }
+            let strengths = named.strengths.entry(place).or_insert((0.0, 0.0));
             let text = if images { tag.text_encoder } else { tag.unet };
             *strengths = (strengths.0 + text, strengths.1 + tag.unet);
         }
@@ -258,7 +276,10 @@ impl UnitOf<'_> {
         let adapters = self.request.adapters;
         let only = self.point.get("adapter").and_then(Value::as_str);
         let at = |strength: f64| -> (Vec<f64>, Vec<f64>) {
-            let of = |(index, adapter): (usize, &Axis)| match (named.get(&index), adapter.fixed) {
+            let of = |(index, adapter): (usize, &Axis)| match (
+                named.strengths.get(&index),
+                adapter.fixed,
+            ) {
                 (Some(given), _) => *given,
                 _ if adapter.on_demand => (0.0, 0.0),
                 (None, Some(fixed)) => (adapter.fixed_text.unwrap_or(fixed), fixed),
@@ -269,7 +290,12 @@ impl UnitOf<'_> {
         };
         let mut all = self.request.suite.strengths.values().to_vec();
         all.sort_by_key(|strength| *strength != 0.0); // stable: only 0 moves, to the front
-        let common = self.common(seed, settings, &all.iter().map(|s| at(*s)).collect::<Vec<_>>());
+        let own = adapters.iter().map(|adapter| adapter.blocks.clone()).enumerate();
+        let mut blocks: BTreeMap<usize, Vec<f64>> =
+            own.filter(|(_, weights)| !weights.is_empty()).collect();
+        blocks.extend(named.blocks.clone());
+        let both = all.iter().map(|s| at(*s)).collect::<Vec<_>>();
+        let common = self.common(seed, settings, &both, &blocks);
         let cells = all.iter().map(|strength| {
             let (text_strengths, strengths) = at(*strength);
             PlannedCell {
@@ -277,6 +303,7 @@ impl UnitOf<'_> {
                 strength: *strength,
                 strengths,
                 text_strengths,
+                blocks: blocks.clone(),
             }
         });
         Unit {
@@ -291,7 +318,13 @@ impl UnitOf<'_> {
 
     /// Everything that determines the cells of a unit. All strengths belong to it: they are one batch,
     /// and scores compare with its first row.
-    fn common(&self, seed: u64, settings: &Settings, all: &[(Vec<f64>, Vec<f64>)]) -> Value {
+    fn common(
+        &self,
+        seed: u64,
+        settings: &Settings,
+        all: &[(Vec<f64>, Vec<f64>)],
+        blocks: &BTreeMap<usize, Vec<f64>>,
+    ) -> Value {
         let (text, strengths): (Vec<_>, Vec<_>) =
             all.iter().map(|(text, unet)| (text, unet)).unzip();
         let apart = (text != strengths).then_some(text);
@@ -324,6 +357,9 @@ impl UnitOf<'_> {
         if let Some(text) = apart {
             parts["text_strengths"] = json!(text);
         }
+        if !blocks.is_empty() {
+            parts["blocks"] = json!(blocks);
+        }
         parts
     }
 }
@@ -353,6 +389,7 @@ mod tests {
             sha256: "s".to_owned(),
             fixed: None,
             fixed_text: None,
+            blocks: Vec::new(),
             on_demand: false,
             short_hash: None,
         }

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use candle_core::{DType, Device};
 
+use super::blocks::{single, weights};
 use super::error::PromptProblem;
 use super::judge::{Judge, Judged};
 use super::prepare::{Prepared, known_tokens, prepare, refuse_image_settings, text_settings};
-use super::{Axis, Backend, GridError, Made, Plan, Unit};
+use super::{Axis, Backend, GridError, Made, Plan, PlannedCell, Unit};
 use crate::base::clock;
 use crate::base::terminal::printable;
 use crate::generate::{
@@ -117,6 +118,7 @@ impl<'a> TextBackend<'a> {
         for unit in &plan.units {
             let prepared = self.prepare(unit)?;
             self.target(unit, &prepared)?;
+            self.rows_of(unit, &prepared).map_err(|e| self.about(unit, &e))?;
             if prepared.truncated > 0 && seen != Some(unit.prompt) {
                 seen = Some(unit.prompt);
                 let id = printable(&self.suite.prompts[unit.prompt].id);
@@ -135,6 +137,19 @@ impl<'a> TextBackend<'a> {
                 prepare((self.loaded, self.clock), &unit.input, &text_settings(&unit.settings))
             })
             .map_err(|problem| self.about(unit, &problem))
+    }
+
+    /// A row for each cell.
+    fn rows_of(&self, unit: &Unit, prepared: &Prepared) -> Result<Vec<Row>, PromptProblem> {
+        let name = |adapter: usize| self.adapters.get(adapter).map_or("", String::as_str);
+        let row = |cell: &PlannedCell| {
+            Ok(Row {
+                prompt: prepared.tokens.clone(),
+                strengths: single(&cell.strengths),
+                blocks: weights(&self.loaded.decoder.block_list, cell, name)?,
+            })
+        };
+        unit.cells.iter().map(row).collect()
     }
 
     /// Tokens of the first reference, as many as fit the context.
@@ -274,23 +289,11 @@ pub(super) fn out_of_memory(error: &impl std::fmt::Display) -> bool {
     text.contains("out of memory") || text.contains("out_of_memory")
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "strengths are f32 in the layers")]
-fn row_strengths(strengths: &[f64]) -> Vec<f32> {
-    strengths.iter().map(|strength| *strength as f32).collect()
-}
-
 impl Backend for TextBackend<'_> {
     fn make(&mut self, unit: &Unit) -> Result<Vec<Made>, GridError> {
         let start = Instant::now();
         let prepared = self.prepare(unit)?;
-        let rows: Vec<Row> = unit
-            .cells
-            .iter()
-            .map(|cell| Row {
-                prompt: prepared.tokens.clone(),
-                strengths: row_strengths(&cell.strengths),
-            })
-            .collect();
+        let rows = self.rows_of(unit, &prepared).map_err(|e| self.about(unit, &e))?;
         let references = &self.suite.prompts[unit.prompt].references;
         let target = self.target(unit, &prepared)?;
         let made = self.batches(unit, &prepared, &rows, target.as_deref());

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use crate::adapter::Misfit;
-use crate::model::WrongBase;
+use crate::model::{BlockError, WrongBase};
 use crate::tensors::TensorError;
 
 /// Why a merge failed. Nothing was written.
@@ -13,6 +13,14 @@ pub enum MergeError {
     /// An adapter for another base.
     #[error(transparent)]
     WrongBase(#[from] WrongBase),
+    /// Weights by block that are not as many as the base has blocks.
+    #[error("{}: {source}", adapter.display())]
+    Blocks {
+        /// The adapter.
+        adapter: PathBuf,
+        /// How many there are, and should be.
+        source: BlockError,
+    },
     /// Something does not fit, and `strict` was asked for.
     #[error(
         "{}: {count} module(s) do not fit the base: {modules}\nhint: without `--strict` the others are merged",

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::error::MergeError;
 use crate::adapter::combine::Weighted;
 use crate::adapter::{Component, Module, ModuleId, RowDelta};
-use crate::model::{Base, Fit, Slot, Target};
+use crate::model::{Base, Blocks, Fit, Slot, Target};
 
 /// The changes of a whole base.
 #[derive(Debug, Default)]
@@ -65,11 +65,15 @@ impl<'a> Plan<'a> {
         fits: &[Fit<'a>],
     ) -> Result<Self, MergeError> {
         let mut plan = Self::default();
+        let blocks = Blocks::of(base);
         let mut head: Vec<(&'a Target, Part<'a>)> = Vec::new();
         for (input, fit) in adapters.iter().zip(fits) {
             let finite = input.adapter.not_finite().is_empty();
+            let weights = weights(&blocks, input)?;
             for (module, target) in &fit.matched {
-                let strength = input.strength(&module.id);
+                let block = blocks.of_module(&target.id);
+                let weight = block.and_then(|block| weights.get(block)).copied().unwrap_or(1.0);
+                let strength = input.strength(&module.id) * weight;
                 if strength == 0.0 {
                     continue; // the base itself, to the bit
                 }
@@ -122,6 +126,18 @@ impl<'a> Plan<'a> {
     pub(super) fn components(&self) -> BTreeSet<Component> {
         self.tensors.values().flatten().map(|change| change.id.component).collect()
     }
+}
+
+/// An adapter's weights of all blocks; none where all are 1.
+#[expect(clippy::cast_possible_truncation, reason = "strengths are f32")]
+fn weights(blocks: &Blocks, input: &Weighted) -> Result<Vec<f32>, MergeError> {
+    if input.blocks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let weights = blocks
+        .weights(&input.blocks)
+        .map_err(|source| MergeError::Blocks { adapter: input.adapter.path.clone(), source })?;
+    Ok(weights.iter().map(|weight| *weight as f32).collect())
 }
 
 fn add_to<'a>(

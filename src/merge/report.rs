@@ -13,6 +13,7 @@ use super::write::TensorEffect;
 use crate::adapter::combine::Weighted;
 use crate::adapter::{Component, Kind};
 use crate::model::{Fit, Shape, Unmatched};
+use crate::prompt::block_argument;
 use crate::tensors::TensorFile;
 
 /// The result of a merge, as `--json` prints it.
@@ -184,10 +185,10 @@ pub(super) fn provenance(request: &Request<'_>, file: &TensorFile) -> BTreeMap<S
 
 /// The adapter as a prompt would name it.
 fn tag(input: &Weighted) -> String {
-    let name = &input.adapter.name;
+    let (name, blocks) = (&input.adapter.name, block_argument(&input.blocks));
     if input.text_encoder == input.unet {
-        format!("<lora:{name}:{}>", input.unet)
+        format!("<lora:{name}:{}{blocks}>", input.unet)
     } else {
-        format!("<lora:{name}:{}:{}>", input.text_encoder, input.unet)
+        format!("<lora:{name}:{}:{}{blocks}>", input.text_encoder, input.unet)
     }
 }

@@ -6,11 +6,13 @@
 //! - [`decoder`]: language models that run, built over a base's own bytes
 //! - [`diffusion`]: Stable Diffusion
 //! - [`vision`]: CLIP, DINOv2 and LPIPS, which judge pictures
+//! - [`Blocks`]: the parts of a model that an adapter may have weights of its own for
 //! - [`fit()`]: which modules of an adapter find their target, which do not and why
 //!
 //! Invariant: a [`Target`] names an existing tensor, and a slice of it that lies inside.
 
 mod autoencoder;
+mod blocks;
 pub mod decoder;
 pub mod diffusion;
 mod error;
@@ -21,6 +23,7 @@ mod layout;
 mod source;
 pub mod vision;
 
+pub use blocks::{BlockError, Blocks};
 pub use error::BaseError;
 pub use fit::{Fit, Unmatched, WrongBase, fit};
 pub use gguf::GgufModel;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::strengths::{Active, Strengths};
+use super::strengths::{Active, Slot, Strengths};
 use super::weight::{Weight, linear, to_candle};
 use crate::adapter::{Delta, Misfit, Module, RowDelta};
 
@@ -34,7 +34,7 @@ pub enum Attachment {
 /// One adapter's low-rank product in one layer.
 #[derive(Debug, Clone)]
 struct LowRank {
-    adapter: usize,
+    slot: Slot,
     scale: f32,
     /// (rank, in)
     a: Tensor,
@@ -45,8 +45,8 @@ struct LowRank {
 /// Low-rank products side by side.
 #[derive(Debug, Clone)]
 struct Stack {
-    /// Adapter and scale of each column of A·x.
-    columns: Vec<(usize, f32)>,
+    /// Slot and scale of each column of A·x.
+    columns: Vec<(Slot, f32)>,
     a: Tensor,
     b: Tensor,
 }
@@ -54,7 +54,7 @@ struct Stack {
 /// A change that is no low-rank product, at strength 1.
 #[derive(Debug, Clone)]
 struct Dense {
-    adapter: usize,
+    slot: Slot,
     /// (rows, in)
     delta: Weight,
     /// Where the rows stand in the output.
@@ -67,14 +67,14 @@ pub struct Changes {
     low_rank: Vec<LowRank>,
     stack: Option<Stack>,
     dense: Vec<Dense>,
-    biases: Vec<(usize, Tensor)>,
+    biases: Vec<(Slot, Tensor)>,
 }
 
 impl Changes {
     /// Takes a module's change of `weight`, whose bias (if any) has one number an output.
     pub fn attach(
         &mut self,
-        (adapter, module): (usize, &Module),
+        (slot, module): (Slot, &Module),
         part: &Part,
         weight: &Weight,
         device: &Device,
@@ -84,7 +84,7 @@ impl Changes {
             Part::Into(rows) => rows.clone(),
             Part::Whole => 0..out,
         };
-        self.attach_bias((adapter, module), (rows.clone(), out), device)?;
+        self.attach_bias((slot, module), (rows.clone(), out), device)?;
         let Some(delta) = &module.weight else { return Ok(()) };
         if let Delta::LowRank { down, up, mid: None } = delta
             && module.magnitude.is_none()
@@ -99,23 +99,17 @@ impl Changes {
                 Part::Whole => b,
                 Part::Into(rows) => b.pad_with_zeros(0, rows.start, out - rows.end)?,
             };
-            return Ok(self.attach_low_rank(adapter, module.scale, a, b)?);
+            return Ok(self.attach_low_rank(slot, module.scale, a, b)?);
         }
         let delta = dense_delta(module, weight, rows.clone())?;
         let delta = Tensor::from_vec(delta, (rows.len(), columns), device)?;
-        self.dense.push(Dense { adapter, delta: Weight::Dense(delta), rows });
+        self.dense.push(Dense { slot, delta: Weight::Dense(delta), rows });
         Ok(())
     }
 
     /// Adds a product `scale·B·A`; `a` is (rank, in), `b` (out, rank). Both may be variables.
-    pub fn attach_low_rank(
-        &mut self,
-        adapter: usize,
-        scale: f32,
-        a: Tensor,
-        b: Tensor,
-    ) -> Result<()> {
-        self.low_rank.push(LowRank { adapter, scale, a, b });
+    pub fn attach_low_rank(&mut self, slot: Slot, scale: f32, a: Tensor, b: Tensor) -> Result<()> {
+        self.low_rank.push(LowRank { slot, scale, a, b });
         self.stack = None;
         let trained = self.low_rank.iter().any(|part| part.a.is_variable() || part.b.is_variable());
         if !trained || self.low_rank.len() == 1 {
@@ -126,7 +120,7 @@ impl Changes {
 
     fn attach_bias(
         &mut self,
-        (adapter, module): (usize, &Module),
+        (slot, module): (Slot, &Module),
         (rows, out): (Range<usize>, usize),
         device: &Device,
     ) -> std::result::Result<(), Attachment> {
@@ -135,14 +129,14 @@ impl Changes {
         let zeros = values.clone();
         delta.add_rows(0..rows.len(), &zeros, &mut values);
         let bias = Tensor::from_vec(values, rows.len(), device)?;
-        self.biases.push((adapter, bias.pad_with_zeros(0, rows.start, out - rows.end)?));
+        self.biases.push((slot, bias.pad_with_zeros(0, rows.start, out - rows.end)?));
         Ok(())
     }
 
     fn stacked(&self) -> Result<Stack> {
         let mut columns = Vec::new();
         for part in &self.low_rank {
-            columns.extend(vec![(part.adapter, part.scale); part.a.dim(0)?]);
+            columns.extend(vec![(part.slot, part.scale); part.a.dim(0)?]);
         }
         let (a, b) = match self.low_rank.as_slice() {
             [one] => (one.a.clone(), one.b.clone()),
@@ -170,7 +164,7 @@ impl Changes {
             }
         }
         for dense in &self.dense {
-            let Some(active) = strengths.active(&[(dense.adapter, 1.0)], x.device())? else {
+            let Some(active) = strengths.active(&[(dense.slot, 1.0)], x.device())? else {
                 continue;
             };
             let change = scaled(&dense.delta.forward(&rows_of(x, &active)?)?, &active.factors)?;
@@ -178,8 +172,8 @@ impl Changes {
             let after = y.dim(last)? - dense.rows.end;
             y = added(&y, &change.pad_with_zeros(last, dense.rows.start, after)?, &active)?;
         }
-        for (adapter, bias) in &self.biases {
-            let Some(active) = strengths.active(&[(*adapter, 1.0)], x.device())? else { continue };
+        for (slot, bias) in &self.biases {
+            let Some(active) = strengths.active(&[(*slot, 1.0)], x.device())? else { continue };
             let mut shape = y.dims().to_vec();
             shape[0] = active.factors.dim(0)?;
             let change = scaled(&bias.broadcast_as(shape)?.contiguous()?, &active.factors)?;

@@ -9,7 +9,7 @@ use super::cpu::values;
 use super::low_rank::Frozen;
 use super::trained::{Product, Trained, norms};
 use super::weight::to_candle;
-use super::{Stored, Strengths, Weight};
+use super::{Slot, Stored, Strengths, Weight};
 use crate::adapter::{Delta, Module, RowDelta};
 use crate::tensors;
 
@@ -43,8 +43,8 @@ pub struct Conv2d {
     kernel: Kernel,
     bias: Option<Tensor>,
     low_rank: Vec<LowRank>,
-    dense: Vec<(usize, Tensor)>,
-    biases: Vec<(usize, Tensor)>,
+    dense: Vec<(Slot, Tensor)>,
+    biases: Vec<(Slot, Tensor)>,
     trained: Option<(usize, Trained)>,
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Kernel {
 
 #[derive(Debug, Clone)]
 struct LowRank {
-    adapter: usize,
+    slot: Slot,
     scale: f32,
     /// (rank, in, kh, kw)
     a: Tensor,
@@ -103,13 +103,14 @@ impl Conv2d {
         Ok(self.weight.shape()?.0)
     }
 
-    /// Attaches a module as adapter number `adapter` of [`Strengths`].
+    /// Attaches a module; `slot` may be the number of its adapter alone, see [`Slot`].
     pub fn attach(
         &mut self,
-        adapter: usize,
+        slot: impl Into<Slot>,
         module: &Module,
         device: &Device,
     ) -> std::result::Result<(), Attachment> {
+        let slot = slot.into();
         let out = self.outputs()?;
         let Kernel { inputs, height, width, config } = self.kernel;
         let shape = vec![out, inputs, height, width];
@@ -120,7 +121,7 @@ impl Conv2d {
             }
             let (mut values, zeros) = (vec![0.0; out], vec![0.0; out]);
             delta.add_rows(0..out, &zeros, &mut values);
-            self.biases.push((adapter, Tensor::from_vec(values, out, device)?));
+            self.biases.push((slot, Tensor::from_vec(values, out, device)?));
         }
         let Some(delta) = &module.weight else { return Ok(()) };
         if let Delta::LowRank { down, up, mid: None } = delta
@@ -132,19 +133,19 @@ impl Conv2d {
             let a =
                 to_candle(&down.reshape(vec![rank, inputs, height, width]), DType::F32, device)?;
             let b = to_candle(&up.reshape(vec![out, rank, 1, 1]), DType::F32, device)?;
-            self.attach_low_rank(adapter, module.scale, a, b);
+            self.attach_low_rank(slot, module.scale, a, b);
             return Ok(());
         }
         let delta = row_delta(module, &shape, &self.weight.rows(0..out)?)?;
         let delta = Tensor::from_vec(delta, (out, self.kernel.depth()), device)?;
-        self.dense.push((adapter, delta));
+        self.dense.push((slot, delta));
         Ok(())
     }
 
     /// Attaches `scale·B∘A` with `a` (rank, in, kh, kw) and `b` (out, rank, 1, 1), which may be
     /// variables.
-    pub fn attach_low_rank(&mut self, adapter: usize, scale: f32, a: Tensor, b: Tensor) {
-        self.low_rank.push(LowRank { adapter, scale, a, b });
+    pub fn attach_low_rank(&mut self, slot: impl Into<Slot>, scale: f32, a: Tensor, b: Tensor) {
+        self.low_rank.push(LowRank { slot: slot.into(), scale, a, b });
     }
 
     /// The frozen convolution and what is trained on it, if anything is.
@@ -191,14 +192,14 @@ impl Conv2d {
             None => self.base(x, self.bias.as_ref())?,
         };
         y = self.add_low_rank(y, x, strengths)?;
-        for (adapter, delta) in &self.dense {
-            let Some(active) = strengths.active(&[(*adapter, 1.0)], x.device())? else { continue };
+        for (slot, delta) in &self.dense {
+            let Some(active) = strengths.active(&[(*slot, 1.0)], x.device())? else { continue };
             let x = rows_of(x, &active)?;
             let change = scaled(&self.kernel.convolve(&x, delta)?, &active.factors)?;
             y = added(&y, &change, &active)?;
         }
-        for (adapter, bias) in &self.biases {
-            let Some(active) = strengths.active(&[(*adapter, 1.0)], x.device())? else { continue };
+        for (slot, bias) in &self.biases {
+            let Some(active) = strengths.active(&[(*slot, 1.0)], x.device())? else { continue };
             let mut shape = y.dims().to_vec();
             shape[0] = active.factors.dim(0)?;
             let change = bias.reshape((1, (), 1, 1))?.broadcast_as(shape)?.contiguous()?;
@@ -214,7 +215,7 @@ impl Conv2d {
         }
         let mut columns = Vec::new();
         for part in &self.low_rank {
-            columns.extend(vec![(part.adapter, part.scale); part.a.dim(0)?]);
+            columns.extend(vec![(part.slot, part.scale); part.a.dim(0)?]);
         }
         let Some(active) = strengths.active(&columns, x.device())? else { return Ok(y) };
         let stacked = |of: fn(&LowRank) -> &Tensor, axis: usize| -> Result<Tensor> {

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::changes::{Attachment, added, row_delta, scaled};
 use super::weight::{linear, to_candle};
-use super::{Strengths, Weight};
+use super::{Slot, Strengths, Weight};
 use crate::adapter::{Delta, Module};
 
 /// Rows of a table (tokens, width), with adapters.
@@ -15,12 +15,12 @@ pub struct Embedding {
     weight: Weight,
     dtype: DType,
     low_rank: Vec<LowRank>,
-    dense: Vec<(usize, Tensor)>,
+    dense: Vec<(Slot, Tensor)>,
 }
 
 #[derive(Debug, Clone)]
 struct LowRank {
-    adapter: usize,
+    slot: Slot,
     scale: f32,
     /// (tokens, rank)
     left: Tensor,
@@ -39,13 +39,14 @@ impl Embedding {
         &self.weight
     }
 
-    /// Attaches a module as adapter number `adapter` of [`Strengths`].
+    /// Attaches a module; `slot` may be the number of its adapter alone, see [`Slot`].
     pub fn attach(
         &mut self,
-        adapter: usize,
+        slot: impl Into<Slot>,
         module: &Module,
         device: &Device,
     ) -> std::result::Result<(), Attachment> {
+        let slot = slot.into();
         let (tokens, width) = self.weight.shape()?;
         let Some(delta) = &module.weight else { return Ok(()) };
         if let Delta::LowRank { down, up, mid: None } = delta
@@ -62,19 +63,25 @@ impl Embedding {
             } else {
                 (load(up, [tokens, rank])?, load(down, [rank, width])?.t()?.contiguous()?)
             };
-            self.attach_low_rank(adapter, module.scale, left, right);
+            self.attach_low_rank(slot, module.scale, left, right);
             return Ok(());
         }
         let base = self.weight.rows(0..tokens)?;
         let delta = row_delta(module, &[tokens, width], &base)?;
-        self.dense.push((adapter, Tensor::from_vec(delta, (tokens, width), device)?));
+        self.dense.push((slot, Tensor::from_vec(delta, (tokens, width), device)?));
         Ok(())
     }
 
     /// Attaches `scale·left·rightᵀ` with `left` (tokens, rank) and `right` (width, rank), which may
     /// be variables.
-    pub fn attach_low_rank(&mut self, adapter: usize, scale: f32, left: Tensor, right: Tensor) {
-        self.low_rank.push(LowRank { adapter, scale, left, right });
+    pub fn attach_low_rank(
+        &mut self,
+        slot: impl Into<Slot>,
+        scale: f32,
+        left: Tensor,
+        right: Tensor,
+    ) {
+        self.low_rank.push(LowRank { slot: slot.into(), scale, left, right });
     }
 
     /// Looks up `ids` (rows, length) u32: (rows, length, width).
@@ -82,7 +89,7 @@ impl Embedding {
         let mut y = self.weight.gather(ids, self.dtype)?;
         for part in &self.low_rank {
             let rank = part.left.dim(1)?;
-            let columns = vec![(part.adapter, part.scale); rank];
+            let columns = vec![(part.slot, part.scale); rank];
             let Some(active) = strengths.active(&columns, ids.device())? else { continue };
             let ids = active.of(ids)?;
             let (rows, length) = ids.dims2()?;
@@ -90,8 +97,8 @@ impl Embedding {
             let inner = scaled(&inner.reshape((rows, length, rank))?, &active.factors)?;
             y = added(&y, &linear(&inner, &part.right)?, &active)?;
         }
-        for (adapter, delta) in &self.dense {
-            let Some(active) = strengths.active(&[(*adapter, 1.0)], ids.device())? else {
+        for (slot, delta) in &self.dense {
+            let Some(active) = strengths.active(&[(*slot, 1.0)], ids.device())? else {
                 continue;
             };
             let ids = active.of(ids)?;

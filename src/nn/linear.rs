@@ -5,7 +5,7 @@ use candle_core::{DType, Result, Tensor};
 use super::changes::{Attachment, Changes, Part};
 use super::low_rank::Frozen;
 use super::trained::{Product, Trained, norms, product};
-use super::{Strengths, Weight};
+use super::{Slot, Strengths, Weight};
 use crate::adapter::Module;
 
 /// `y = x·Wᵀ + b`, with adapters. `x` is (rows, …, in), `y` (rows, …, out).
@@ -33,10 +33,10 @@ impl Linear {
         self.bias.as_ref()
     }
 
-    /// Attaches a module as adapter number `adapter` of [`Strengths`].
+    /// Attaches a module; `slot` may be the number of its adapter alone, see [`Slot`].
     pub fn attach(
         &mut self,
-        adapter: usize,
+        slot: impl Into<Slot>,
         module: &Module,
         part: &Part,
         device: &candle_core::Device,
@@ -46,18 +46,18 @@ impl Linear {
                 "it changes a bias, and the base's module has none",
             ));
         }
-        self.changes.attach((adapter, module), part, &self.weight, device)
+        self.changes.attach((slot.into(), module), part, &self.weight, device)
     }
 
     /// Attaches `scale·B·A` with `a` (rank, in) and `b` (out, rank), which may be variables.
     pub fn attach_low_rank(
         &mut self,
-        adapter: usize,
+        slot: impl Into<Slot>,
         scale: f32,
         a: Tensor,
         b: Tensor,
     ) -> Result<()> {
-        self.changes.attach_low_rank(adapter, scale, a, b)
+        self.changes.attach_low_rank(slot.into(), scale, a, b)
     }
 
     /// Attaches a change that is trained, as adapter number `adapter` of [`Strengths`].

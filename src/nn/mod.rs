@@ -7,6 +7,8 @@
 //!
 //! - [`Linear`], [`Conv2d`], [`Embedding`]: all A's of a layer are stacked into one product and all
 //!   B's into another, so k adapters cost two thin products, not 2k
+//! - [`BlockWeights`]: a row's strength may differ from block to block of the model; each change knows
+//!   its [`Slot`], adapter and block
 //! - changes that are no low-rank product, and DoRA: every kind is linear in its strength
 //!   ([`crate::adapter::RowDelta`]), so Δ is computed once for all strengths and added as
 //!   `s·(x·Δᵀ)`
@@ -48,6 +50,6 @@ pub use group_norm::GroupNorm;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use norm::RmsNorm;
-pub use strengths::{Dropout, Strengths, Visit};
+pub use strengths::{BlockWeights, Dropout, Slot, Strengths, Visit};
 pub use trained::Trained;
 pub use weight::{Stored, Weight};

@@ -8,14 +8,35 @@ use rayon::prelude::*;
 
 use crate::base::random::Random;
 
-/// How strong each adapter is in each row of a batch: rows × adapters.
+/// How strong each adapter is in each row of a batch: rows × adapters, and where a row has weights by
+/// block, × blocks.
 ///
-/// Tensors made from it are kept, as every layer of a model asks for the same ones.
+/// Tensors made from it are kept, as every layer of a model (of a block) asks for the same ones.
 #[derive(Debug)]
 pub struct Strengths {
     rows: Vec<Vec<f32>>,
+    /// One a row; empty if no row has any.
+    blocks: Vec<BlockWeights>,
     dropout: Option<Dropout>,
-    kept: Mutex<BTreeMap<Vec<(usize, u32)>, Active>>,
+    kept: Mutex<BTreeMap<Vec<(Slot, u32)>, Active>>,
+}
+
+/// What the strength is multiplied by in each block, for those adapters that have such weights.
+pub type BlockWeights = BTreeMap<usize, Vec<f32>>;
+
+/// Whose change a layer holds, and in which block the layer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slot {
+    /// The adapter, as the rows of [`Strengths`] count them.
+    pub adapter: usize,
+    /// The block, as [`BlockWeights`] count them; the strength alone counts in a layer outside of all.
+    pub block: Option<usize>,
+}
+
+impl From<usize> for Slot {
+    fn from(adapter: usize) -> Self {
+        Self { adapter, block: None }
+    }
 }
 
 /// What is dropped from the inputs of adapters that are trained: a function of the examples alone, so
@@ -86,7 +107,15 @@ pub struct Active {
 impl Strengths {
     /// One vector of strengths, one number an adapter, for each row.
     pub fn new(rows: Vec<Vec<f32>>) -> Self {
-        Self { rows, dropout: None, kept: Mutex::default() }
+        Self { rows, blocks: Vec::new(), dropout: None, kept: Mutex::default() }
+    }
+
+    /// The same with weights by block, one set a row.
+    #[must_use]
+    pub fn with_blocks(mut self, blocks: Vec<BlockWeights>) -> Self {
+        // without any, all blocks share their tensors
+        self.blocks = if blocks.iter().all(BTreeMap::is_empty) { Vec::new() } else { blocks };
+        self
     }
 
     /// The same, with dropout in adapters that have one.
@@ -139,26 +168,35 @@ impl Strengths {
             random: all.random,
             examples: rows.iter().filter_map(|row| all.examples.get(*row).copied()).collect(),
         });
+        let blocks = rows.iter().filter_map(|row| self.blocks.get(*row).cloned()).collect();
         let rows = rows.iter().map(|row| self.rows[*row].clone()).collect();
-        Self { dropout, ..Self::new(rows) }
+        Self { dropout, ..Self::new(rows).with_blocks(blocks) }
     }
 
-    fn at(&self, row: usize, adapter: usize) -> f32 {
-        self.rows[row].get(adapter).copied().unwrap_or(0.0)
+    fn at(&self, row: usize, slot: Slot) -> f32 {
+        let strength = self.rows[row].get(slot.adapter).copied().unwrap_or(0.0);
+        let weights = self.blocks.get(row).and_then(|weights| weights.get(&slot.adapter));
+        let weight = weights.zip(slot.block).and_then(|(weights, block)| weights.get(block));
+        weight.map_or(strength, |weight| strength * weight)
     }
 
-    /// Where and how strongly `columns` (adapter, scale) act; `None` if no row has any of them.
+    /// What layers that share a tensor have in common.
+    fn key(&self, slot: Slot) -> Slot {
+        if self.blocks.is_empty() { slot.adapter.into() } else { slot }
+    }
+
+    /// Where and how strongly `columns` (slot, scale) act; `None` if no row has any of them.
     pub(super) fn active(
         &self,
-        columns: &[(usize, f32)],
+        columns: &[(Slot, f32)],
         device: &Device,
     ) -> Result<Option<Active>> {
-        let acts = |row: &usize| columns.iter().any(|(adapter, _)| self.at(*row, *adapter) != 0.0);
+        let acts = |row: &usize| columns.iter().any(|(slot, _)| self.at(*row, *slot) != 0.0);
         if !(0..self.len()).any(|row| acts(&row)) {
             return Ok(None);
         }
-        let key: Vec<(usize, u32)> =
-            columns.iter().map(|(a, scale)| (*a, scale.to_bits())).collect();
+        let key: Vec<(Slot, u32)> =
+            columns.iter().map(|(slot, scale)| (self.key(*slot), scale.to_bits())).collect();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(active) = kept.get(&key) {
             return Ok(Some(active.clone()));
@@ -166,7 +204,7 @@ impl Strengths {
         let rows: Vec<usize> = (0..self.len()).filter(acts).collect();
         let factors: Vec<f32> = rows
             .iter()
-            .flat_map(|row| columns.iter().map(|(adapter, scale)| self.at(*row, *adapter) * scale))
+            .flat_map(|row| columns.iter().map(|(slot, scale)| self.at(*row, *slot) * scale))
             .collect();
         let ones = factors.iter().all(|factor| *factor == 1.0);
         let factors = Tensor::from_vec(factors, (rows.len(), 1, columns.len()), device)?;

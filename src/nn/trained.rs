@@ -50,7 +50,7 @@ impl Trained {
         if !plain || !x.device().is_cpu() || x.dtype() != DType::F32 {
             return Ok(None);
         }
-        let active = strengths.active(&[(adapter, 1.0)], x.device())?;
+        let active = strengths.active(&[(adapter.into(), 1.0)], x.device())?;
         if !active.is_some_and(|active| active.ones && active.rows.is_none()) {
             return Ok(None);
         }
@@ -70,7 +70,7 @@ impl Trained {
         layer: &impl Product,
         (adapter, strengths): (usize, &Strengths),
     ) -> Result<Tensor> {
-        let Some(active) = strengths.active(&[(adapter, 1.0)], x.device())? else {
+        let Some(active) = strengths.active(&[(adapter.into(), 1.0)], x.device())? else {
             return Ok(y.clone());
         };
         let x = strengths.dropped(rows_of(x, &active)?, self.dropout, self.lane)?;

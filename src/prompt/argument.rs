@@ -3,7 +3,7 @@
 use super::error::PromptError;
 use super::place::{Locator, Place, Span, quoted};
 use super::scan::is_space;
-use super::tag::{AdapterTag, Found, MAX_NAME_BYTES, MAX_STRENGTH};
+use super::tag::{AdapterTag, Found, MAX_BLOCKS, MAX_NAME_BYTES, MAX_STRENGTH};
 
 /// The arguments of an adapter tag while they are read.
 #[derive(Debug)]
@@ -14,6 +14,7 @@ pub(super) struct Arguments<'s, 'l> {
     text_encoder: Option<f64>,
     unet: Option<f64>,
     dyn_rank: Option<u32>,
+    blocks: Option<Vec<f64>>,
 }
 
 impl<'s, 'l> Arguments<'s, 'l> {
@@ -25,6 +26,7 @@ impl<'s, 'l> Arguments<'s, 'l> {
             text_encoder: None,
             unet: None,
             dyn_rank: None,
+            blocks: None,
         }
     }
 
@@ -52,6 +54,7 @@ impl<'s, 'l> Arguments<'s, 'l> {
             "te" => self.text_encoder.replace(strength(value, value_span, self.locator)?).is_some(),
             "unet" => self.unet.replace(strength(value, value_span, self.locator)?).is_some(),
             "dyn" => self.dyn_rank.replace(rank(value, value_span, self.locator)?).is_some(),
+            "lbw" => self.blocks.replace(blocks(value, value_span, self.locator)?).is_some(),
             _ => {
                 let hint = unknown_argument_hint(key, self.positional.is_empty());
                 return Err(PromptError::UnknownArgument { name: quoted(key), hint, at });
@@ -89,6 +92,7 @@ impl<'s, 'l> Arguments<'s, 'l> {
             text_encoder,
             unet: self.unet.or(second).unwrap_or(text_encoder),
             dyn_rank: self.dyn_rank.or(third),
+            blocks: self.blocks.unwrap_or_default(),
             span: self.found.span(),
         })
     }
@@ -104,10 +108,10 @@ fn trimmed_span(item: &str, start: usize) -> Span {
 fn unknown_argument_hint(key: &str, in_place_of_name: bool) -> &'static str {
     match key {
         _ if in_place_of_name => "a name cannot hold `=`; rename the adapter's file",
-        "lbw" | "lbwe" => "weights per block are not supported; use `te=` and `unet=`",
+        "lbwe" => "weights per element are not supported; use `lbw=`, one number for each block",
         "start" | "stop" | "step" => "strengths that change with the step are not supported",
-        "in" | "mid" | "out" => "strengths per part of the unet are not supported; use `unet=`",
-        _ => "the named arguments are `te=`, `unet=` and `dyn=`",
+        "in" | "mid" | "out" => "use `lbw=`, one number for each block of the model",
+        _ => "the named arguments are `te=`, `unet=`, `dyn=` and `lbw=`",
     }
 }
 
@@ -119,6 +123,7 @@ fn strength(value: &str, span: Span, locator: &Locator<'_>) -> Result<f64, Promp
                 "strengths that change with the step are not supported; use one number"
             }
             _ if value.contains('<') => "is a `>` missing? write `<lora:NAME:0.8>`",
+            _ if value.matches(',').count() > 1 => "weights by block are written `lbw=1,0,…`",
             _ if value.contains(',') => "use one number, with a point for decimals, as in `0.8`",
             _ => "use a number, as in `<lora:NAME:0.8>`",
         };
@@ -135,6 +140,30 @@ pub(super) fn check_strength(strength: f64, at: Place) -> Result<f64, PromptErro
     } else {
         Err(PromptError::StrengthOutOfRange { value: strength.to_string(), at })
     }
+}
+
+/// Weights by block, `1,0,0.5`. How many there are depends on the model.
+fn blocks(value: &str, span: Span, locator: &Locator<'_>) -> Result<Vec<f64>, PromptError> {
+    let mut weights = Vec::new();
+    let mut start = span.start;
+    for item in value.split(',') {
+        let at = trimmed_span(item, start);
+        start += item.len() + 1;
+        let item = item.trim_matches(is_space);
+        let weight = item.parse().ok().filter(|weight: &f64| weight.abs() <= MAX_STRENGTH);
+        let Some(weight) = weight.filter(|_| weights.len() < MAX_BLOCKS) else {
+            let by_name = item.starts_with(|c: char| c.is_ascii_alphabetic());
+            let hint = if by_name && item.parse::<f64>().is_err() {
+                "presets by name are not known here; write their numbers, as in `lbw=1,0,0,…`"
+            } else {
+                "write one number for each block, as in `lbw=1,0,0,…`"
+            };
+            let at = locator.place(at);
+            return Err(PromptError::BadBlockWeight { value: quoted(item), hint, at });
+        };
+        weights.push(weight);
+    }
+    Ok(weights)
 }
 
 fn rank(value: &str, span: Span, locator: &Locator<'_>) -> Result<u32, PromptError> {

@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::emphasis::MAX_BRACKETS;
 use super::place::{Place, caret};
 use super::schedule::MAX_SCHEDULE_DEPTH;
-use super::tag::{MAX_NAME_BYTES, MAX_STRENGTH};
+use super::tag::{MAX_BLOCKS, MAX_NAME_BYTES, MAX_STRENGTH};
 
 /// Why a prompt was refused. Every variant tells the place; the message ends in a hint.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -71,6 +71,18 @@ pub enum PromptError {
         /// Its place.
         at: Place,
     },
+    /// A weight by block that is no number, or one too many.
+    #[error(
+        "{at}: block weight `{value}`: expected a number from -{MAX_STRENGTH} to {MAX_STRENGTH}, and at most {MAX_BLOCKS} of them\nhint: {hint}"
+    )]
+    BadBlockWeight {
+        /// What was written.
+        value: String,
+        /// What to write.
+        hint: &'static str,
+        /// Its place.
+        at: Place,
+    },
     /// A named argument that stock tags do not have.
     #[error("{at}: unknown argument `{name}=`\nhint: {hint}")]
     UnknownArgument {
@@ -104,6 +116,16 @@ pub enum PromptError {
         "{at}: adapter `{name}` is named twice with different `dyn`\nhint: strengths of one adapter are added, so give both the same `dyn`"
     )]
     DynConflict {
+        /// The adapter.
+        name: String,
+        /// The second tag.
+        at: Place,
+    },
+    /// One adapter, named twice, with different weights by block.
+    #[error(
+        "{at}: adapter `{name}` is named twice with different `lbw`\nhint: strengths of one adapter are added, so give both the same `lbw`"
+    )]
+    BlockConflict {
         /// The adapter.
         name: String,
         /// The second tag.
@@ -187,10 +209,12 @@ impl PromptError {
             | Self::BadStrength { at, .. }
             | Self::StrengthOutOfRange { at, .. }
             | Self::BadDyn { at, .. }
+            | Self::BadBlockWeight { at, .. }
             | Self::UnknownArgument { at, .. }
             | Self::RepeatedArgument { at, .. }
             | Self::TooManyArguments { at, .. }
             | Self::DynConflict { at, .. }
+            | Self::BlockConflict { at, .. }
             | Self::UnsupportedTag { at, .. }
             | Self::BadWeight { at, .. }
             | Self::WeightOverflow { at }

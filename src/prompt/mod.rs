@@ -42,6 +42,8 @@ pub use emphasis::{BREAK_WEIGHT, Fragment, MAX_BRACKETS, parse_emphasis};
 pub use error::PromptError;
 pub use place::{Place, Span, caret};
 pub use read::{AdapterRef, Feature, FeatureKind, Prompt, Warning};
-pub use render::render_fragments;
+pub use render::{block_argument, render_fragments};
 pub use schedule::{Change, MAX_SCHEDULE_DEPTH, Schedule, Switch, schedule};
-pub use tag::{AdapterTag, MAX_NAME_BYTES, MAX_STRENGTH, OtherTags, Tagged, split_tags};
+pub use tag::{
+    AdapterTag, MAX_BLOCKS, MAX_NAME_BYTES, MAX_STRENGTH, OtherTags, Tagged, split_tags,
+};

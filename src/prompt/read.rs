@@ -23,6 +23,9 @@ pub struct AdapterRef {
     /// How many ranks to use, all if none.
     #[serde(rename = "dyn", skip_serializing_if = "Option::is_none")]
     pub dyn_rank: Option<u32>,
+    /// What the strengths are multiplied by in each block of the model, as written; empty if all are 1.
+    #[serde(rename = "lbw", skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<f64>,
     /// The tags that name it.
     #[serde(skip)]
     pub places: Vec<Place>,
@@ -201,12 +204,16 @@ impl<'s> Reader<'s> {
                     text_encoder,
                     unet,
                     dyn_rank,
+                    blocks: tag.blocks.clone(),
                     places: vec![at],
                 });
                 continue;
             };
             if adapter.dyn_rank != tag.dyn_rank {
                 return Err(PromptError::DynConflict { name: quoted(&tag.name), at });
+            }
+            if adapter.blocks != tag.blocks {
+                return Err(PromptError::BlockConflict { name: quoted(&tag.name), at });
             }
             adapter.text_encoder = check_strength(adapter.text_encoder + tag.text_encoder, at)?;
             adapter.unet = check_strength(adapter.unet + tag.unet, at)?;
@@ -350,6 +357,9 @@ mod tests {
         assert!(matches!(error, PromptError::StrengthOutOfRange { .. }));
         let error = Prompt::parse("<lora:x:dyn=4> <lora:x>").expect_err("conflict");
         assert!(matches!(error, PromptError::DynConflict { .. }));
+        let error = Prompt::parse("<lora:x:lbw=1,0> <lora:x>").expect_err("conflict");
+        assert!(matches!(error, PromptError::BlockConflict { .. }));
+        assert_eq!(read("<lora:x:lbw=1,0> <lora:x:lbw=1,0>").adapters[0].blocks, [1.0, 0.0]);
     }
 
     #[test]

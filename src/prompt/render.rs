@@ -123,6 +123,15 @@ impl fmt::Display for Prompt {
     }
 }
 
+/// Weights by block as a tag's argument, `:lbw=1,0,0.5`; nothing where there are none.
+pub fn block_argument(weights: &[f64]) -> String {
+    if weights.is_empty() {
+        return String::new();
+    }
+    let weights: Vec<String> = weights.iter().map(ToString::to_string).collect();
+    format!(":lbw={}", weights.join(","))
+}
+
 /// The tag in canonical form.
 impl fmt::Display for AdapterTag {
     #[expect(clippy::float_cmp, reason = "one number stands for both where they are the same")]
@@ -134,6 +143,7 @@ impl fmt::Display for AdapterTag {
         if let Some(rank) = self.dyn_rank {
             write!(f, ":dyn={rank}")?;
         }
+        f.write_str(&block_argument(&self.blocks))?;
         f.write_str(">")
     }
 }
@@ -169,6 +179,7 @@ mod tests {
         for (source, rendered) in [
             ("a <lyco: x :te=0.50> b", "a <lora:x:0.5> b"),
             ("<lora:x:1:unet=0:dyn=04>", "<lora:x:1:0:dyn=4>"),
+            ("<lora:x:0.5:lbw= 1 ,.5,-0>", "<lora:x:0.5:lbw=1,0.5,-0>"),
             ("<lo<lora:x>ra:y:1><b:c>", "<lo<lora:x:1>ra:y:1><b:c>"),
         ] {
             assert_eq!(Prompt::parse(source).expect(source).to_string(), rendered);

@@ -1,4 +1,4 @@
-//! Tags: `<lora:NAME>`, `<lora:NAME:STRENGTH>`, `<lora:NAME:TEXT_ENCODER:UNET>`, `<lora:NAME:te=…:unet=…:dyn=…>`.
+//! Tags: `<lora:NAME>`, `<lora:NAME:STRENGTH>`, `<lora:NAME:TEXT_ENCODER:UNET>`, `<lora:NAME:te=…:unet=…:dyn=…:lbw=…>`.
 //!
 //! A tag is `<`, a word, `:`, anything but `>`, and `>`. Tags are taken out of the text and nothing else is:
 //! spaces and commas around them stay. `<lyco:…>` is `<lora:…>`.
@@ -12,6 +12,9 @@ use super::scan::is_word;
 pub const MAX_NAME_BYTES: usize = 255;
 /// The largest strength, in either direction.
 pub const MAX_STRENGTH: f64 = 100.0;
+
+/// The most weights by block that a tag may have.
+pub const MAX_BLOCKS: usize = 1025;
 
 /// What becomes of tags like `<word:argument>` that name no adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub struct AdapterTag {
     pub unet: f64,
     /// How many ranks to use, all if none.
     pub dyn_rank: Option<u32>,
+    /// What the strengths are multiplied by in each block of the model; empty if all are 1.
+    pub blocks: Vec<f64>,
     /// Where the tag is in the source.
     pub span: Span,
 }
@@ -194,6 +199,22 @@ mod tests {
     }
 
     #[test]
+    fn weights_by_block_are_numbers_between_commas() {
+        for (source, expected) in [
+            ("<lora:x:1>", vec![]),
+            ("<lora:x:0.8:lbw=1,0,-.5>", vec![1.0, 0.0, -0.5]),
+            ("<lora:x:lbw= 1 , 0.25 :0.5>", vec![1.0, 0.25]),
+            ("<lora:x:te=0:unet=1:lbw=1>", vec![1.0]),
+        ] {
+            let tagged = split_tags(source, OtherTags::Keep).expect(source);
+            assert_eq!(tagged.tags[0].blocks, expected, "{source}");
+        }
+        let many = format!("<lora:x:lbw={}1>", "1,".repeat(MAX_BLOCKS));
+        let error = split_tags(&many, OtherTags::Keep).expect_err("too many");
+        assert!(matches!(error, PromptError::BadBlockWeight { .. }));
+    }
+
+    #[test]
     fn only_the_tags_leave_the_text() {
         let text = |source| split_tags(source, OtherTags::Remove).expect(source).text;
         assert_eq!(text("a, <lora:x:1>, b <lora:y>"), "a, , b ");
@@ -229,7 +250,14 @@ mod tests {
             ("<lora:x:te=no>", "no", "strength `no`"),
             ("<lora:x:1:1:0>", "0", "not a rank"),
             ("<lora:x:dyn=1.5>", "1.5", "not a rank"),
-            ("<lora:x:1:lbw=XY>", "lbw=XY", "weights per block"),
+            ("<lora:x:1:lbw=MIDD>", "MIDD", "presets by name"),
+            ("<lora:x:1:lbw=1,,1>", "", "block weight ``"),
+            ("<lora:x:1:lbw=>", "", "block weight ``"),
+            ("<lora:x:1:lbw=1, nan>", "nan", "one number for each block"),
+            ("<lora:x:1:lbw=1,101>", "101", "from -100 to 100"),
+            ("<lora:x:1:lbw=1:lbw=1>", "lbw=1", "given twice"),
+            ("<lora:x:1:lbwe=1>", "lbwe=1", "per element"),
+            ("<lora:x:1,0,0>", "1,0,0", "lbw=1,0"),
             ("<lora:x:1:TE=1>", "TE=1", "unknown argument `TE=`"),
             ("<lora:a=b:1>", "a=b", "a name cannot hold `=`"),
             ("<lora:x:te=1:te=1>", "te=1", "given twice"),

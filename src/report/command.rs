@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::text;
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, block_argument};
 use crate::run::{Cell, RunKind, RunRecord};
 
 /// Settings of a text that have a flag of their name.
@@ -66,7 +66,8 @@ pub fn command(record: &RunRecord, cell: &Cell, prompt: Option<&Value>) -> Comma
             Some(text) => format!(":{text}:{}", adapter.strength),
             None => format!(":{}", adapter.strength),
         };
-        option(&mut words, "--lora", &format!("{}={path}{strength}", adapter.name));
+        let blocks = block_argument(&adapter.blocks);
+        option(&mut words, "--lora", &format!("{}={path}{strength}{blocks}", adapter.name));
     }
     option(&mut words, "--seed", &cell.seed.to_string());
     let mut without_flag = Vec::new();

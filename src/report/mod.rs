@@ -11,6 +11,7 @@
 //! Invariant: the same input gives the same bytes, and no text of a run, whatever it holds, adds
 //! an element or an attribute to the page.
 
+mod blame;
 mod cell;
 mod chart;
 mod command;

@@ -11,6 +11,7 @@ use minijinja::{AutoEscape, Environment, Output, State, Value, escape_formatter}
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::blame::{self, Blame};
 use super::chart::Look;
 use super::curves::{self, Curves};
 use super::grid::{self, Grid};
@@ -47,6 +48,7 @@ struct Run {
     index: usize,
     head: Head,
     tables: Vec<Table>,
+    blame: Option<Blame>,
     grid: Grid,
 }
 
@@ -72,6 +74,7 @@ pub fn page(runs: &[RunView], folder: &Path) -> Result<String, ReportError> {
                     index,
                     head: head::head(run)?,
                     tables: summary::tables(&run.scores),
+                    blame: run.ablation.as_ref().map(blame::blame),
                     grid: grid::grid(run, index, &picture::pictures(run, folder)),
                 })
             })

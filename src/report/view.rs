@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{ReportError, page};
-use crate::run::{Cell, FORMAT, RunRecord, Scores};
+use crate::run::{Ablation, Cell, FORMAT, RunRecord, Scores};
 
 /// A run as the report needs it: read from its directory, nothing computed yet. Pictures stay there
 /// and are read when the report is made.
@@ -19,6 +19,8 @@ pub struct RunView {
     pub missing: Vec<String>,
     /// Its `scores.json`.
     pub scores: Scores,
+    /// Its `ablation.json`, if it has one.
+    pub ablation: Option<Ablation>,
 }
 
 /// The report on `runs`, to lie in the directory of the first: links to whole pictures lead from

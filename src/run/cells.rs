@@ -236,7 +236,7 @@ fn encode(cell: &Cell) -> Result<Vec<u8>, RunError> {
 }
 
 /// Writes a whole file so that it lasts; its folder is made if it is not there.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
     let attempt = || -> io::Result<()> {
         if let Some(folder) = path.parent()
             && !folder.is_dir()

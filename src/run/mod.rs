@@ -6,6 +6,7 @@
 //! | `cells/ab/ab….json` | a [`Cell`], one line; the file is the mark that the cell is finished |
 //! | `outputs/` | pictures |
 //! | `scores.json`, `report.html` | made from the cells, at any time |
+//! | `ablation.json` | an [`Ablation`], where one was asked for |
 //! | `.lock` | held while a program writes; the system releases it when the program ends |
 //!
 //! - [`Run`]: [`Run::create`] starts or resumes one, [`Run::open`] reads one
@@ -16,6 +17,7 @@
 //! the same run at once agree on one `run.json`. What is finished is a property of cells, never of
 //! shards, so the number of shards may change between two starts.
 
+mod ablation;
 mod cells;
 mod differ;
 mod directory;
@@ -25,6 +27,7 @@ mod lock;
 mod record;
 mod shard;
 
+pub use ablation::{Ablation, BlockEffect, Change, Measure, PromptAt, Proposal};
 pub use cells::{Cells, Scan};
 pub use differ::differences;
 pub use directory::{MAX_CELL, MAX_RUN, Run, Start};

@@ -157,6 +157,9 @@ pub struct AdapterAt {
     /// The strength in the text encoders of an image model, where that is another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_encoder: Option<f64>,
+    /// What the strengths are multiplied by in each block of the model, as written; empty if all are 1.
+    #[serde(rename = "lbw", default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<f64>,
 }
 
 /// `scores.json`: every metric by strength and group, with confidence intervals.

@@ -80,7 +80,7 @@ impl Samples {
         let mut events = Vec::new();
         for line in &self.lines {
             let prompt = line.tokens(tokenizer)?;
-            let rows = vec![Row { prompt, strengths: vec![1.0] }];
+            let rows = vec![Row { prompt, strengths: vec![1.0], ..Row::default() }];
             let stopping = Stopping {
                 max_new_tokens: line.most_tokens,
                 end_tokens: tokenizer.eos_ids().to_vec(),
@@ -174,7 +174,7 @@ impl Line {
             seed: self.seed,
             source: NoiseSource::Cpu,
         };
-        let row = RowStrengths { text: vec![1.0], unet: vec![1.0] };
+        let row = RowStrengths { text: vec![1.0], unet: vec![1.0], ..RowStrengths::default() };
         let drawn = model.draw(&job, &[row], &|_| ())?;
         let written = |source| TrainError::Write { path: path.to_owned(), source };
         if let Some(folder) = path.parent() {

@@ -90,7 +90,7 @@ fn job<'a>(prompt: &'a Prompt, sampler: &str) -> Job<'a> {
 }
 
 fn none() -> RowStrengths {
-    RowStrengths { text: Vec::new(), unet: Vec::new() }
+    RowStrengths::default()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use lora_eval::grid::{Backend, Options, Outcome, Plan, Request, execute};
+use lora_eval::grid::{Ablated, Backend, Options, Outcome, Plan, Request, execute};
 use lora_eval::report::render;
 use lora_eval::run::{
     AdapterRecord, BaseRecord, FORMAT, LockMode, PlanRecord, Run, RunKind, RunRecord, Shard, Start,
@@ -13,7 +13,7 @@ use lora_eval::run::{
 use lora_eval::suite::Suite;
 use serde_json::json;
 
-use super::Args;
+use super::{Args, ablate};
 use crate::cli::global::Global;
 use crate::cli::{RESUMABLE, output, progress, report, table};
 
@@ -29,6 +29,8 @@ pub(super) struct Job<'a> {
     /// Digests of the models that judge pictures.
     pub judges: BTreeMap<String, String>,
     pub created: String,
+    /// The adapter whose blocks are switched off at the end.
+    pub ablated: Option<Ablated>,
 }
 
 impl Job<'_> {
@@ -129,7 +131,9 @@ impl Job<'_> {
             },
         );
         bar.finish_and_clear();
-        self.finish(&run, done?, start)
+        let done = done?;
+        self.ablate(&run, plan, backend)?;
+        self.finish(&run, done, start)
     }
 
     fn finish(&self, run: &Run, done: Outcome, start: Instant) -> anyhow::Result<()> {
@@ -140,14 +144,19 @@ impl Job<'_> {
             run.write_report(&render(std::slice::from_ref(&view))?)?;
             report_path = Some(run.path().join("report.html"));
         }
+        let ablation = view.ablation.as_ref().filter(|_| self.ablated.is_some());
         let planned = run.record().plan.cells.len();
         if self.global.json {
-            return output::json(&json!({
+            let mut result = json!({
                 "out": run.path(), "cells": planned, "written": done.written,
                 "batches": done.batches, "missing": view.missing.len(),
                 "report": report_path, "scores": view.scores,
                 "seconds": start.elapsed().as_secs_f64(),
-            }));
+            });
+            if let Some(ablation) = ablation {
+                result["ablation"] = json!(ablation);
+            }
+            return output::json(&result);
         }
         let mut text = format!(
             "{}: {planned} cells, {} made now in {} batches, {:.1} s\n",
@@ -158,6 +167,7 @@ impl Job<'_> {
         );
         if let Some(path) = report_path {
             text.push_str(&table::scores(&view.scores));
+            text.push_str(&ablation.map_or_else(String::new, ablate::table));
             let _ = writeln!(text, "report    {}", path.display());
         } else {
             let _ = writeln!(

@@ -1,5 +1,6 @@
 //! `lora-eval grid`
 
+mod ablate;
 mod job;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +32,8 @@ use job::Job;
 #[command(after_help = "Examples:\n  \
     lora-eval grid prompts/assistant.yaml --base Llama-3.2-1B/ --lora style=my-adapter/ --strengths 0:1.5:0.25 --out runs/style\n  \
     lora-eval grid prompts/pictures.yaml --base v1-5-pruned.safetensors --lora ink.safetensors --strengths 0:1.2:0.2 --out runs/ink\n  \
-    lora-eval grid suite.yaml --base model.gguf --lora a=a/ --lora b=b/:0.5 --out runs/ab --dry-run")]
+    lora-eval grid suite.yaml --base model.gguf --lora a=a/ --lora b=b/:0.5 --out runs/ab --dry-run\n  \
+    lora-eval grid prompts/assistant.yaml --base Llama-3.2-1B/ --lora style=my-adapter/ --out runs/style --ablate blocks")]
 pub struct Args {
     /// The suite
     #[arg(value_name = "SUITE.yaml")]
@@ -71,6 +73,8 @@ pub struct Args {
     backend: Which,
     #[command(flatten)]
     judges: images::JudgeArgs,
+    #[command(flatten)]
+    ablate: ablate::AblateArgs,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -110,6 +114,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     let created = created(args);
     match args.backend {
         Which::Fake(pause) => {
+            anyhow::ensure!(
+                !args.ablate.wanted(),
+                "--ablate switches off blocks of a model, and this run has none\nhint: leave it out"
+            );
             let adapters: Vec<AdapterRecord> = named.iter().map(fake_record).collect();
             let axes: Vec<_> =
                 named.iter().map(|n| language::axis(n, fake_record(n).sha256)).collect();
@@ -121,8 +129,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
             };
             let kind = FakeBackend::kind(&suite);
             let judges = BTreeMap::new();
-            let suite = &suite;
-            let mut job = Job { global, args, suite, kind, base, adapters, axes, judges, created };
+            let (suite, ablated) = (&suite, None);
+            let mut job =
+                Job { global, args, suite, kind, base, adapters, axes, judges, created, ablated };
             let plan = job.plan(("none", "none"))?;
             let pause = Duration::from_millis(pause);
             let mut backend = FakeBackend { suite, pause };
@@ -155,6 +164,7 @@ fn write(
     (base, named): (Base, &[language::Named]),
     created: String,
 ) -> anyhow::Result<()> {
+    let ablated = args.ablate.target(suite, &base, named)?;
     let Model { base, loaded, adapters, axes } = language::open(global, base, named, args.strict)?;
     // quantised weights used as they are, or decoded to a type
     let dtype = match global.weights() {
@@ -165,7 +175,7 @@ fn write(
     let base = record(args, &base)?;
     let device = generate::device_name(&loaded);
     let (kind, judges) = (RunKind::Text, BTreeMap::new());
-    let mut job = Job { global, args, suite, kind, base, adapters, axes, judges, created };
+    let mut job = Job { global, args, suite, kind, base, adapters, axes, judges, created, ablated };
     let plan = job.plan((&device, dtype))?;
     let rows = args.max_batch.map(usize::from);
     let axes = job.axes.clone();
@@ -184,13 +194,14 @@ fn draw(
     (base, named): (Base, &[language::Named]),
     created: String,
 ) -> anyhow::Result<()> {
+    let ablated = args.ablate.target(suite, &base, named)?;
     let Images { base, model, adapters, axes, name } =
         images::open(global, base, named, args.strict)?;
     let device = generate::location(&model.diffusion.device);
     let dtype = Placement::new(&base, &model.diffusion.device, global.weights()).name(&base);
     let base = record(args, &base)?;
     let (kind, judges) = (RunKind::Image, args.judges.digests()?);
-    let mut job = Job { global, args, suite, kind, base, adapters, axes, judges, created };
+    let mut job = Job { global, args, suite, kind, base, adapters, axes, judges, created, ablated };
     let plan = job.plan((&device, dtype))?;
     let rows = args.max_batch.map(usize::from);
     let axes = job.axes.clone();

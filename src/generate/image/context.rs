@@ -8,7 +8,7 @@ use super::draw::{Job, RowStrengths};
 use super::{ImageError, ImageModel};
 use crate::generate::conditioning::{Chunks, PromptPlan, ROW, emphasise};
 use crate::model::diffusion::{Added, Context, Family};
-use crate::nn::Strengths;
+use crate::nn::{BlockWeights, Strengths};
 use crate::prompt::Fragment;
 
 /// A text as the denoiser reads it, at each of the distinct strengths.
@@ -45,10 +45,11 @@ impl<'a> Texts<'a> {
         let mut distinct: Vec<Vec<f32>> = Vec::new();
         let mut which = Vec::new();
         for row in rows {
-            let place = distinct.iter().position(|known| *known == row.text);
+            let strengths = row.in_texts();
+            let place = distinct.iter().position(|known| *known == strengths);
             which.push(u32::try_from(place.unwrap_or(distinct.len())).unwrap_or(u32::MAX));
             if place.is_none() {
-                distinct.push(row.text.clone());
+                distinct.push(strengths);
             }
         }
         let which = Tensor::new(which, &model.diffusion.device)?;
@@ -177,21 +178,21 @@ fn weighted(hidden: &Tensor, chunks: &Chunks) -> Result<Tensor, ImageError> {
 
 /// Strengths of a batch of so many groups of the same rows.
 pub(super) struct Batches {
-    rows: Vec<Vec<f32>>,
+    rows: Vec<(Vec<f32>, BlockWeights)>,
     kept: BTreeMap<usize, Strengths>,
 }
 
 impl Batches {
     pub fn new(rows: &[RowStrengths]) -> Self {
-        let rows = rows.iter().map(|row| row.unet.clone()).collect();
+        let rows = rows.iter().map(|row| (row.unet.clone(), row.blocks.clone())).collect();
         Self { rows, kept: BTreeMap::new() }
     }
 
     pub fn of(&mut self, groups: usize) -> &Strengths {
         let rows = &self.rows;
         self.kept.entry(groups).or_insert_with(|| {
-            let all = (0..groups).flat_map(|_| rows.iter().cloned()).collect();
-            Strengths::new(all)
+            let (all, blocks) = (0..groups).flat_map(|_| rows.iter().cloned()).unzip();
+            Strengths::new(all).with_blocks(blocks)
         })
     }
 }

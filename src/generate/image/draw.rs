@@ -5,8 +5,10 @@ use candle_core::{DType, Tensor};
 use super::combine::guided;
 use super::context::{Batches, Texts};
 use super::{ImageError, ImageModel};
+use crate::model::Blocks;
 use crate::model::diffusion::noise::{NoiseSource, NoiseStream};
 use crate::model::diffusion::sampler::{Choice, Sampler};
+use crate::nn::BlockWeights;
 use crate::picture::Picture;
 use crate::prompt::Prompt;
 
@@ -38,12 +40,25 @@ pub struct Job<'a> {
 }
 
 /// Strengths of one row, adapter by adapter.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct RowStrengths {
     /// In the text encoders.
     pub text: Vec<f32>,
     /// In the denoiser.
     pub unet: Vec<f32>,
+    /// What they are multiplied by in each block of the model, see [`Blocks`].
+    pub blocks: BlockWeights,
+}
+
+impl RowStrengths {
+    /// What comes of them in the text encoders, which are one block.
+    pub(super) fn in_texts(&self) -> Vec<f32> {
+        let weight = |adapter| self.blocks.get(&adapter)?.get(Blocks::BASE).copied();
+        let weighted = |(adapter, strength): (usize, &f32)| {
+            weight(adapter).map_or(*strength, |weight| strength * weight)
+        };
+        self.text.iter().enumerate().map(weighted).collect()
+    }
 }
 
 /// A picture.

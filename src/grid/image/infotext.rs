@@ -10,6 +10,7 @@ use crate::model::diffusion::sampler::Schedule;
 use crate::model::diffusion::{Diffusion, Family};
 use crate::model::{Base, Shape};
 use crate::picture::infotext::Settings;
+use crate::prompt::block_argument;
 
 /// How the base is called in a picture.
 #[derive(Debug, Clone)]
@@ -56,14 +57,15 @@ pub fn infotext(
     let mut prompt = job.prompt.text.trim().to_owned();
     let mut hashes = Vec::new();
     let strengths = cell.strengths.iter().zip(&cell.text_strengths);
-    for (adapter, (unet, text)) in adapters.iter().zip(strengths) {
+    for (number, (adapter, (unet, text))) in adapters.iter().zip(strengths).enumerate() {
         if *unet == 0.0 && *text == 0.0 {
             continue;
         }
+        let blocks = cell.blocks.get(&number).map_or(String::new(), |all| block_argument(all));
         let _ = if unet == text {
-            write!(prompt, " <lora:{}:{unet}>", adapter.name)
+            write!(prompt, " <lora:{}:{unet}{blocks}>", adapter.name)
         } else {
-            write!(prompt, " <lora:{}:{text}:{unet}>", adapter.name)
+            write!(prompt, " <lora:{}:{text}:{unet}{blocks}>", adapter.name)
         };
         if let Some(hash) = &adapter.short_hash {
             hashes.push((adapter.name.clone(), hash.clone()));

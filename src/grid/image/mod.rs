@@ -7,9 +7,10 @@ mod settings;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use super::blocks::{single, weights};
 use super::error::PromptProblem;
 use super::text::out_of_memory;
-use super::{Axis, Backend, GridError, Made, Plan, Unit};
+use super::{Axis, Backend, GridError, Made, Plan, PlannedCell, Unit};
 use crate::base::terminal::printable;
 use crate::generate::image::{Drawn, ImageError, ImageModel, Job, RowStrengths};
 use crate::picture::{self, PARAMETERS, Picture};
@@ -89,6 +90,7 @@ impl<'a> ImageBackend<'a> {
             let prepared = self.prepare(unit)?;
             let job = prepared.job(unit);
             self.model.check(&job).map_err(|e| self.about(unit, &e.into()))?;
+            self.rows_of(unit).map_err(|e| self.about(unit, &e))?;
             if before.is_some() {
                 continue;
             }
@@ -117,6 +119,19 @@ impl<'a> ImageBackend<'a> {
         let Input::Prompt(text) = &unit.input else { return Err(PromptProblem::Messages) };
         let settings = image_settings(&unit.settings, self.model)?;
         Ok(Prepared { prompt: Prompt::parse(text)?, settings })
+    }
+
+    /// A row for each cell.
+    fn rows_of(&self, unit: &Unit) -> Result<Vec<RowStrengths>, PromptProblem> {
+        let name = |adapter: usize| self.adapters.get(adapter).map_or("", |axis| &axis.name);
+        let row = |cell: &PlannedCell| {
+            Ok(RowStrengths {
+                text: single(&cell.text_strengths),
+                unet: single(&cell.strengths),
+                blocks: weights(&self.model.diffusion.block_list, cell, name)?,
+            })
+        };
+        unit.cells.iter().map(row).collect()
     }
 
     /// The pictures that a prompt names as good answers.
@@ -223,24 +238,12 @@ impl Prepared {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "strengths are f32 in the layers")]
-fn single(strengths: &[f64]) -> Vec<f32> {
-    strengths.iter().map(|strength| *strength as f32).collect()
-}
-
 impl Backend for ImageBackend<'_> {
     fn make(&mut self, unit: &Unit) -> Result<Vec<Made>, GridError> {
         let start = Instant::now();
         let prepared = self.prepare(unit)?;
         let job = prepared.job(unit);
-        let rows: Vec<RowStrengths> = unit
-            .cells
-            .iter()
-            .map(|cell| RowStrengths {
-                text: single(&cell.text_strengths),
-                unet: single(&cell.strengths),
-            })
-            .collect();
+        let rows = self.rows_of(unit).map_err(|e| self.about(unit, &e))?;
         let (drawn, batch) = self.draw(&job, &rows).map_err(|e| self.about(unit, &e))?;
         let judged = if self.scored {
             let pictures: Vec<&Picture> = drawn.iter().map(|drawn| &drawn.picture).collect();

@@ -20,7 +20,7 @@ use metrics::{Against, From, IMAGE, Metric, TEXT};
 
 /// Σ value / Σ weight.
 #[derive(Debug, Clone, Copy)]
-struct Mean;
+pub(super) struct Mean;
 
 impl Statistic for Mean {
     fn score_of(&self, sums: &[f64], _: Width) -> f64 {

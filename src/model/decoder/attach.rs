@@ -3,7 +3,7 @@
 use super::{Decoder, DecoderError};
 use crate::adapter::{Adapter, Component, Module};
 use crate::model::{Base, Unmatched, fit};
-use crate::nn::{Attachment, Linear, Part, Trained};
+use crate::nn::{Attachment, Linear, Part, Slot, Trained};
 
 /// What came of attaching an adapter.
 #[derive(Debug, Clone)]
@@ -29,7 +29,8 @@ impl Decoder {
     ) -> Result<Attached, DecoderError> {
         let fit = fit(adapter, base).map_err(Box::new)?;
         for (module, target) in &fit.matched {
-            self.attach_module(number, module, &target.id.path).map_err(|reason| {
+            let slot = Slot { adapter: number, block: self.block_list.of_module(&target.id) };
+            self.attach_module(slot, module, &target.id.path).map_err(|reason| {
                 DecoderError::Attachment {
                     adapter: adapter.path.clone(),
                     module: module.key.clone(),
@@ -40,18 +41,18 @@ impl Decoder {
         Ok(Attached { matched: fit.matched.len(), unmatched: fit.unmatched, notes: fit.notes })
     }
 
-    fn attach_module(&mut self, number: usize, module: &Module, path: &str) -> Result<(), String> {
+    fn attach_module(&mut self, slot: Slot, module: &Module, path: &str) -> Result<(), String> {
         let device = self.device.clone();
         let said = |error: Attachment| error.to_string();
         if path == "lm_head" {
-            return self.head.attach(number, module, &Part::Whole, &device).map_err(said);
+            return self.head.attach(slot, module, &Part::Whole, &device).map_err(said);
         }
         if path.ends_with("embed_tokens") {
-            return self.embedding.attach(number, module, &device).map_err(said);
+            return self.embedding.attach(slot, module, &device).map_err(said);
         }
         debug_assert_eq!(module.id.component, Component::Language);
         match self.find(path) {
-            Some((layer, part)) => layer.attach(number, module, &part, &device).map_err(said),
+            Some((layer, part)) => layer.attach(slot, module, &part, &device).map_err(said),
             None => Err("it changes a norm or another part that is not a linear layer".to_owned()),
         }
     }

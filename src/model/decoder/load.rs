@@ -6,7 +6,7 @@ use super::block::{Block, FeedForward, Norms, Projections, SelfAttention};
 use super::config::Config;
 use super::{Decoder, DecoderError};
 use crate::adapter::Component;
-use crate::model::{Base, Shape};
+use crate::model::{Base, Blocks, Shape};
 use crate::nn::{Embedding, Linear, RmsNorm, Weight};
 use crate::tensors::{self, Float, TensorError};
 
@@ -62,6 +62,7 @@ impl Decoder {
             head: Linear::new(head, None),
             device: device.clone(),
             dtype,
+            block_list: Blocks::of(base),
             config,
         })
     }

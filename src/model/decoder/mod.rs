@@ -24,6 +24,7 @@ pub use texts::Texts;
 
 use candle_core::{DType, Device, IndexOp as _, Result, Tensor};
 
+use crate::model::Blocks;
 use crate::nn::{Embedding, Linear, RmsNorm, Strengths};
 use block::Block;
 use cache::Keys;
@@ -33,6 +34,8 @@ use cache::Keys;
 pub struct Decoder {
     /// What it is built like.
     pub config: Config,
+    /// Its blocks, as weights by block count them.
+    pub block_list: Blocks,
     embedding: Embedding,
     blocks: Vec<Block>,
     norm: RmsNorm,

@@ -9,7 +9,7 @@ use super::{
     Adapters, Attached, Context, DiffusionError, Parts, Placement, Skip, TextEncoder, Unet, Vae,
 };
 use crate::adapter::{Adapter, Component};
-use crate::model::{Base, Shape};
+use crate::model::{Base, Blocks, Shape};
 use crate::nn::Strengths;
 
 /// Which Stable Diffusion it is, by its parts.
@@ -40,6 +40,8 @@ pub struct Diffusion {
     pub scheduler: Option<Value>,
     /// Whether a single file's denoiser gives velocities; meaningless where there is a scheduler.
     pub predicts_velocity: bool,
+    /// Its blocks, as weights by block count them.
+    pub block_list: Blocks,
     /// Where it computes.
     pub device: Device,
 }
@@ -92,6 +94,7 @@ impl Diffusion {
             vae,
             scheduler: scheduler(base)?,
             predicts_velocity: false,
+            block_list: Blocks::of(base),
             device: placement.device.clone(),
         };
         model.check()?;

@@ -9,9 +9,10 @@ use candle_core::{DType, Device, Tensor};
 use super::DiffusionError;
 use crate::adapter::{Adapter, Component, Module, ModuleId};
 use crate::model::layout::Target;
-use crate::model::{Base, Unmatched, fit};
+use crate::model::{Base, Blocks, Unmatched, fit};
 use crate::nn::{
-    Attachment, Conv2d, ConvConfig, Embedding, GroupNorm, LayerNorm, Linear, Part, Trained, Weight,
+    Attachment, Conv2d, ConvConfig, Embedding, GroupNorm, LayerNorm, Linear, Part, Slot, Trained,
+    Weight,
 };
 use crate::tensors::{self, Float, TensorError};
 
@@ -69,8 +70,7 @@ pub struct Adapters<'a> {
 
 #[derive(Debug, Clone, Copy)]
 struct Change<'a> {
-    /// As [`crate::nn::Strengths`] counts them.
-    number: usize,
+    slot: Slot,
     module: &'a Module,
     adapter: &'a Adapter,
 }
@@ -82,12 +82,15 @@ impl<'a> Adapters<'a> {
         base: &'a Base,
     ) -> Result<(Self, Vec<Attached>), DiffusionError> {
         let mut all = Self::default();
+        let blocks = Blocks::of(base);
         let mut attached = Vec::new();
+        // numbered as `Strengths` counts them
         for (number, adapter) in adapters.iter().enumerate() {
             let fit = fit(adapter, base).map_err(Box::new)?;
             for (module, target) in &fit.matched {
                 let layer = (target.id.component, target.id.path.clone());
-                all.by_layer.entry(layer).or_default().push(Change { number, module, adapter });
+                let slot = Slot { adapter: number, block: blocks.of_module(&target.id) };
+                all.by_layer.entry(layer).or_default().push(Change { slot, module, adapter });
             }
             attached.push(Attached {
                 matched: fit.matched.len(),
@@ -287,7 +290,7 @@ impl<'a> Parts<'a> {
         }
         for change in self.adapters.at(self.component, path) {
             layer
-                .attach(change.number, change.module, &Part::Whole, device)
+                .attach(change.slot, change.module, &Part::Whole, device)
                 .map_err(|reason| change.refused(&reason))?;
         }
         Ok(layer)
@@ -319,7 +322,7 @@ impl<'a> Parts<'a> {
         }
         for change in self.adapters.at(self.component, path) {
             layer
-                .attach(change.number, change.module, device)
+                .attach(change.slot, change.module, device)
                 .map_err(|reason| change.refused(&reason))?;
         }
         Ok(layer)
@@ -374,7 +377,7 @@ impl<'a> Parts<'a> {
         let mut layer = Embedding::new(Weight::load(&weight, (*stored, *dtype), device)?, *dtype);
         for change in self.adapters.at(self.component, path) {
             layer
-                .attach(change.number, change.module, device)
+                .attach(change.slot, change.module, device)
                 .map_err(|reason| change.refused(&reason))?;
         }
         Ok((layer, (entries, width)))
