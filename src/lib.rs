@@ -6,7 +6,7 @@
 //! | floor | modules | knows about |
 //! |---|---|---|
 //! | 6 | the program (`src/cli`) | arguments, printing |
-//! | 5 | [`grid`], [`report`]; [`train`], [`lint`], [`advise`] | a suite at every strength: cells, scores; what a reader sees of a run; trainings, their data checked, configurations to start from and what curves say |
+//! | 5 | [`grid`], [`report`], [`check`]; [`train`], [`lint`], [`advise`] | a suite at every strength: cells, scores; what a reader sees of a run; the verdict; trainings, their data checked, configurations to start from and what curves say |
 //! | 4 | [`generate`], [`metric`], [`merge`], [`extract`] | texts and pictures from models; scores; adapters applied to a base on disk, and taken out of one |
 //! | 3 | [`model`] | bases: layouts, the table from adapter modules to base tensors; models that run: decoders, Stable Diffusion, judges of pictures |
 //! | 2 | [`nn`], [`data`] | layers with adapters, a strength for each row, and their gradients; examples of a training |
@@ -19,6 +19,7 @@
 pub mod adapter;
 pub mod advise;
 pub mod base;
+pub mod check;
 pub mod config;
 pub mod data;
 pub mod events;

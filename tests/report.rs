@@ -195,6 +195,7 @@ fn run(text: &str) -> RunView {
                 ranks: BTreeMap::from([(8, 3)]),
                 matched: 3,
                 unmatched: vec![format!("module{text}")],
+                delta_norm: None,
             }],
             strengths: strengths.clone(),
             seeds: vec![1],

@@ -56,6 +56,7 @@ fn adapter(name: &str, digit: &str) -> AdapterRecord {
         ranks: BTreeMap::from([(8, 4)]),
         matched: 4,
         unmatched: Vec::new(),
+        delta_norm: None,
     }
 }
 

@@ -23,6 +23,7 @@ pub mod kohya_names;
 pub mod ldm;
 pub mod metadata;
 mod module;
+mod norm;
 mod peft_config;
 mod rank;
 mod read;
@@ -157,6 +158,15 @@ impl Adapter {
             all_zero && module.bias.is_none() && module.magnitude.is_none()
         };
         self.modules.values().filter(zero).map(|module| module.key.clone()).collect()
+    }
+
+    /// ‖ΔW‖ at strength 1 in the Frobenius norm, biases included; `None` where a change depends on the
+    /// base (DoRA, (IA)³, GLoRA, replaced weights) or is not known in closed form.
+    pub fn delta_norm(&self) -> Option<f64> {
+        let modules: Vec<&Module> = self.modules.values().collect();
+        let squares: Option<Vec<f64>> =
+            modules.par_iter().map(|module| norm::square(module)).collect();
+        Some(squares?.iter().sum::<f64>().sqrt())
     }
 
     fn scan(&self, wanted: impl Fn(&[f32]) -> bool + Sync) -> Vec<String> {

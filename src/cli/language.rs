@@ -198,6 +198,7 @@ pub fn record(
         ranks: adapter.ranks(),
         matched,
         unmatched: unmatched.into_iter().map(|unmatched| unmatched.module).collect(),
+        delta_norm: adapter.delta_norm(),
     };
     Ok((record, axis(named, sha256)))
 }

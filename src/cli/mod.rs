@@ -1,11 +1,12 @@
 //! Floor 6: one file a verb. Arguments become the library's options, its result is printed.
 //!
 //! Standard output carries the result (with `--json` one JSON document and nothing else); progress,
-//! notes and errors go to standard error. Exit codes: 0 success, 1 failed, 2 wrong usage, 130
-//! interrupted.
+//! notes and errors go to standard error. Exit codes: 0 success, 1 failed, 2 wrong usage, 3 `check`
+//! found a regression, 4 `check` is inconclusive, 130 interrupted.
 
 mod adapters;
 mod advise;
+mod check;
 mod combine;
 mod convert;
 mod doctor;
@@ -40,22 +41,25 @@ use global::Global;
 /// Train, evaluate, merge, convert and shrink LoRA adapters of language models and Stable Diffusion.
 ///
 /// `grid` generates texts or pictures over held-out prompts at every strength in one batch, scores
-/// and reports. `train` trains, `advise` writes a configuration to start from, `doctor` says what came
+/// and reports; `check` says whether to ship, and at which strength. `train` trains, `advise` writes a configuration to start from, `doctor` says what came
 /// of it. Adapters are read in every common format (kohya, LyCORIS, diffusers, PEFT), bases as
 /// transformers or diffusers folders, .gguf files or single Stable Diffusion files. Nothing is
 /// downloaded; bases and adapters are never changed in place.
 #[derive(Debug, Parser)]
 #[command(name = "lora-eval", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 success, 1 failed, 2 wrong usage, 130 interrupted.\n\
+#[command(
+    after_help = "Exit codes: 0 success, 1 failed, 2 wrong usage, 3 check found a regression, 4 check is inconclusive, 130 interrupted.\n\
     Examples:\n  \
     lora-eval advise --task style --images 40 --vram 8 --base sd15.safetensors > ink.yaml\n  \
     lora-eval train ink.yaml --set data.train=pictures/ --out runs/ink-1\n  \
     lora-eval grid prompts/assistant.yaml --base Llama-3.2-1B/ --lora style=my-adapter/ --strengths 0:1.5:0.25 --out runs/style\n  \
     lora-eval grid prompts/pictures.yaml --base sd15.safetensors --lora ink.safetensors --out runs/p\n  \
+    lora-eval check runs/style\n  \
     lora-eval generate 'a fox <lora:ink:0.8>' --base sd15/ --lora ink.safetensors --out fox.png\n  \
     lora-eval inspect style.safetensors --base sd15.safetensors\n  \
     lora-eval merge --base sd15.safetensors --lora style.safetensors:0.8 --out merged.safetensors\n  \
-    lora-eval prompt 'a fox, <lora:style:0.8>'")]
+    lora-eval prompt 'a fox, <lora:style:0.8>'"
+)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -68,6 +72,7 @@ struct Cli {
 enum Verb {
     Grid(grid::Args),
     Report(report::Args),
+    Check(check::Args),
     Generate(generate::Args),
     Inspect(inspect::Args),
     Merge(merge::Args),
@@ -122,25 +127,30 @@ pub fn run() -> ExitCode {
     };
     cli.global.start_logging();
     stop_cleanly();
-    let result = cli.global.prepare().and_then(|()| match cli.verb {
-        Verb::Inspect(args) => inspect::run(&cli.global, &args),
-        Verb::Merge(args) => merge::run(&cli.global, &args),
-        Verb::Convert(args) => convert::run(&cli.global, &args),
-        Verb::Extract(args) => extract::run(&cli.global, &args),
-        Verb::Resize(args) => resize::run(&cli.global, &args),
-        Verb::Combine(args) => combine::run(&cli.global, &args),
-        Verb::Train(args) => train::run(&cli.global, &args),
-        Verb::Advise(args) => advise::run(&cli.global, &args),
-        Verb::Doctor(args) => doctor::run(&cli.global, &args),
-        Verb::Prompt(args) => prompt::run(&cli.global, &args),
-        Verb::Metric(args) => metric::run(&cli.global, &args),
-        Verb::Generate(args) => generate::run(&cli.global, &args),
-        Verb::Grid(args) => grid::run(&cli.global, &args),
-        Verb::Report(args) => report::run(&cli.global, &args),
-        Verb::Manual(args) => manual::run(&args),
+    let result = cli.global.prepare().and_then(|()| {
+        let done = match cli.verb {
+            // the one verb whose answer is an exit code
+            Verb::Check(args) => return check::run(&cli.global, &args),
+            Verb::Inspect(args) => inspect::run(&cli.global, &args),
+            Verb::Merge(args) => merge::run(&cli.global, &args),
+            Verb::Convert(args) => convert::run(&cli.global, &args),
+            Verb::Extract(args) => extract::run(&cli.global, &args),
+            Verb::Resize(args) => resize::run(&cli.global, &args),
+            Verb::Combine(args) => combine::run(&cli.global, &args),
+            Verb::Train(args) => train::run(&cli.global, &args),
+            Verb::Advise(args) => advise::run(&cli.global, &args),
+            Verb::Doctor(args) => doctor::run(&cli.global, &args),
+            Verb::Prompt(args) => prompt::run(&cli.global, &args),
+            Verb::Metric(args) => metric::run(&cli.global, &args),
+            Verb::Generate(args) => generate::run(&cli.global, &args),
+            Verb::Grid(args) => grid::run(&cli.global, &args),
+            Verb::Report(args) => report::run(&cli.global, &args),
+            Verb::Manual(args) => manual::run(&args),
+        };
+        done.map(|()| ExitCode::SUCCESS)
     });
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             output::error(&error);
             ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })

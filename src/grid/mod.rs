@@ -5,7 +5,8 @@
 //!   [`ImageBackend`] with a diffusion model, [`FakeBackend`] out of nothing, so that all the rest can be tried without weights
 //! - [`execute`]: what is missing, unit by unit, each cell written whole or not at all
 //! - [`Ablating`]: which blocks of an adapter do the damage and which the work
-//! - [`scores`]: every metric by group and strength, with confidence intervals
+//! - [`scores`]: every metric by group and strength, with confidence intervals; [`measures`]: what they
+//!   are made from, cell by cell
 //!
 //! Invariant: a unit is always batched whole. A resumed or a sharded run makes the very same batches
 //! as one that ran through, and so the same cells.
@@ -31,5 +32,5 @@ pub use fake::FakeBackend;
 pub use image::{ImageBackend, Learned, ModelName};
 pub use plan::{Axis, Plan, PlannedCell, Request, Unit};
 pub use prepare::{Settings, text_settings};
-pub use scores::scores;
+pub use scores::{measures, scores};
 pub use text::{Loaded, TextBackend, fingerprint};

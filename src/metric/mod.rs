@@ -7,6 +7,7 @@
 //! - [`Rouge`]: rouge-score 0.1.2's; [`ExactMatch`]
 //! - [`Degeneration`]: does a text repeat itself? Needs no reference
 //! - [`image`]: metrics of images
+//! - [`Measure`]: a metric over the cells of a run, as sums
 //!
 //! Invariant: equal texts and options give equal bits, on any number of threads.
 
@@ -17,6 +18,7 @@ mod error;
 mod exact;
 mod grams;
 pub mod image;
+mod measure;
 mod porter;
 mod rouge;
 mod score;
@@ -31,6 +33,7 @@ pub use chrf::Chrf;
 pub use degeneration::Degeneration;
 pub use error::MetricError;
 pub use exact::ExactMatch;
+pub use measure::{Combine, Measure};
 pub use porter::stem;
 pub use rouge::{Overlap, Rouge, RougeKind};
 pub use score::{Direction, Part, Score};

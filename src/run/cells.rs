@@ -6,13 +6,18 @@ use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 
 use rayon::prelude::*;
+use serde::Serialize;
 
 use super::directory::{MAX_CELL, Run, read};
 use super::error::RunError;
 use super::id::is_cell_id;
 use super::lock::is_temporary;
 use super::record::{Cell, RunKind, Scores};
+use super::seal::sealed;
+use super::verdict::Verdict;
+use super::verify::PICTURE;
 use crate::base::atomic::{AtomicFile, sync_folder};
+use crate::base::digest::sha256;
 
 /// What to do about a cell that cannot be used.
 const ANEW: &str = "run the same `lora-eval grid` again; it makes the cell anew";
@@ -43,7 +48,7 @@ impl Run {
     /// before. For a cell with a picture see [`Run::write_picture`].
     pub fn write_cell(&self, cell: &Cell) -> Result<bool, RunError> {
         let path = self.cell_path(&cell.cell)?;
-        let text = encode(cell)?;
+        let text = encode(cell, None)?;
         if self.is_whole(&cell.cell) {
             return Ok(false);
         }
@@ -59,7 +64,7 @@ impl Run {
             return Ok(false);
         }
         cell.output = self.write_output(&cell.cell, "png", png)?;
-        write(&path, &encode(&cell)?)?;
+        write(&path, &encode(&cell, Some((PICTURE, sha256(png))))?)?;
         Ok(true)
     }
 
@@ -126,7 +131,7 @@ impl Run {
     }
 
     /// Files below `cells/` that no cell of the plan has.
-    fn extra(&self) -> Result<Vec<PathBuf>, RunError> {
+    pub(super) fn extra(&self) -> Result<Vec<PathBuf>, RunError> {
         let root = self.path().join("cells");
         let planned: BTreeSet<PathBuf> =
             self.record().plan.cells.iter().filter_map(|id| self.cell_path(id).ok()).collect();
@@ -157,8 +162,26 @@ impl Run {
 
     /// Writes `scores.json`, replacing the old one whole.
     pub fn write_scores(&self, scores: &Scores) -> Result<(), RunError> {
-        let path = self.path().join("scores.json");
-        let text = serde_json::to_vec_pretty(scores);
+        self.write_json("scores.json", scores)
+    }
+
+    /// Writes `verdict.json`, replacing the old one whole.
+    pub fn write_verdict(&self, verdict: &Verdict) -> Result<(), RunError> {
+        self.write_json("verdict.json", verdict)
+    }
+
+    /// Removes `verdict.json`, if there is one.
+    pub fn remove_verdict(&self) -> Result<(), RunError> {
+        let path = self.path().join("verdict.json");
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(RunError::write(&path, e)),
+            _ => Ok(()),
+        }
+    }
+
+    fn write_json(&self, name: &str, data: &impl Serialize) -> Result<(), RunError> {
+        let path = self.path().join(name);
+        let text = serde_json::to_vec_pretty(data);
         let mut text = text.map_err(|e| RunError::write(&path, e.into()))?;
         text.push(b'\n');
         write(&path, &text)
@@ -170,7 +193,7 @@ impl Run {
     }
 
     /// Where the file of the cell `id` is.
-    fn cell_path(&self, id: &str) -> Result<PathBuf, RunError> {
+    pub(super) fn cell_path(&self, id: &str) -> Result<PathBuf, RunError> {
         if !is_cell_id(id) {
             return Err(no_id(id));
         }
@@ -181,15 +204,20 @@ impl Run {
 /// The cell `id` in the file `path`, as [`Run::cell`] but whether or not its picture is there.
 fn line(id: &str, path: &Path) -> Result<Option<Cell>, RunError> {
     let Some(bytes) = read(path, MAX_CELL, ANEW)? else { return Ok(None) };
+    parse(id, path, &bytes).map(Some)
+}
+
+/// The cell `id`, whose file at `path` holds `bytes`.
+pub(super) fn parse(id: &str, path: &Path, bytes: &[u8]) -> Result<Cell, RunError> {
     let damaged = |problem| RunError::Damaged { path: path.to_owned(), problem, hint: ANEW };
     if bytes.last() != Some(&b'\n') {
         return Err(damaged("it is cut off".to_owned()));
     }
-    let cell: Cell = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+    let cell: Cell = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
     if cell.cell != id {
         return Err(damaged(format!("it holds cell `{}`", cell.cell)));
     }
-    Ok(Some(cell))
+    Ok(cell)
 }
 
 impl Cell {
@@ -211,7 +239,7 @@ fn no_id(id: &str) -> RunError {
 }
 
 /// A cell as a line. What could not be read back is refused: JSON has no infinity.
-fn encode(cell: &Cell) -> Result<Vec<u8>, RunError> {
+fn encode(cell: &Cell, further: Option<(&str, String)>) -> Result<Vec<u8>, RunError> {
     let invalid = |problem: String, hint| {
         Err(RunError::Invalid { what: format!("cell `{}`", cell.cell), problem, hint })
     };
@@ -222,7 +250,7 @@ fn encode(cell: &Cell) -> Result<Vec<u8>, RunError> {
         let problem = format!("`{name}` is `{value}`: expected a finite number");
         return invalid(problem, "leave out a score that does not apply");
     }
-    let mut text = match serde_json::to_vec(cell) {
+    let mut text = match sealed(cell, further).and_then(|value| serde_json::to_vec(&value)) {
         Ok(text) => text,
         Err(e) => {
             return invalid(e.to_string(), "this is a fault of the program; please report it");

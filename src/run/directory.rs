@@ -12,6 +12,7 @@ use super::differ::differences;
 use super::error::RunError;
 use super::id::{is_cell_id, plan_hash};
 use super::record::{FORMAT, RunRecord};
+use super::seal::sealed;
 use crate::base::atomic::{AtomicFile, folder_of, sync_folder};
 
 /// Largest file of a cell that is read or written, in bytes.
@@ -19,7 +20,7 @@ pub const MAX_CELL: u64 = 16 << 20;
 /// Largest `run.json` that is read or written, in bytes: a million cells and a large suite.
 pub const MAX_RUN: u64 = 128 << 20;
 
-const RUN: &str = "run.json";
+pub(super) const RUN: &str = "run.json";
 
 /// A run directory and what its `run.json` says.
 #[derive(Debug)]
@@ -129,7 +130,7 @@ fn encode(json: &Path, record: &RunRecord) -> Result<Vec<u8>, RunError> {
     if let Some(problem) = plan_problem(record) {
         return invalid(problem, "this is a fault of the program; please report it");
     }
-    let mut text = match serde_json::to_vec_pretty(record) {
+    let mut text = match sealed(record, None).and_then(|value| serde_json::to_vec_pretty(&value)) {
         Ok(text) => text,
         Err(e) => {
             return invalid(e.to_string(), "this is a fault of the program; please report it");

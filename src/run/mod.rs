@@ -5,11 +5,12 @@
 //! | `run.json` | [`RunRecord`]: all that is needed to make the run again, and its plan |
 //! | `cells/ab/ab….json` | a [`Cell`], one line; the file is the mark that the cell is finished |
 //! | `outputs/` | pictures |
-//! | `scores.json`, `report.html` | made from the cells, at any time |
+//! | `scores.json`, `report.html`, `verdict.json` | made from the cells, at any time |
 //! | `ablation.json` | an [`Ablation`], where one was asked for |
 //! | `.lock` | held while a program writes; the system releases it when the program ends |
 //!
 //! - [`Run`]: [`Run::create`] starts or resumes one, [`Run::open`] reads one
+//! - [`Run::verified`]: its cells, every file's seal checked; [`Verdict`]: what is concluded from them
 //! - [`cell_id`], [`plan_hash`]: what a cell and a plan are called by
 //! - [`Shard`]: the part of a plan that one of several processes makes
 //!
@@ -25,7 +26,10 @@ mod error;
 mod id;
 mod lock;
 mod record;
+mod seal;
 mod shard;
+pub mod verdict;
+mod verify;
 
 pub use ablation::{Ablation, BlockEffect, Change, Measure, PromptAt, Proposal};
 pub use cells::{Cells, Scan};
@@ -39,3 +43,5 @@ pub use record::{
     RunRecord, ScoreRow, Scores,
 };
 pub use shard::{MAX_SHARDS, Shard, ShardError};
+pub use verdict::Verdict;
+pub use verify::Verified;

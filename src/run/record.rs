@@ -74,7 +74,7 @@ pub struct BaseRecord {
 }
 
 /// An adapter of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdapterRecord {
     /// The name that cells and prompts call it by.
     pub name: String,
@@ -90,6 +90,9 @@ pub struct AdapterRecord {
     pub matched: usize,
     /// Modules that do not, by name.
     pub unmatched: Vec<String>,
+    /// ‖ΔW‖, over all modules whose change does not depend on the base; absent where one's does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delta_norm: Option<f64>,
 }
 
 /// The plan of a run.

@@ -235,6 +235,7 @@ fn fake_record(named: &language::Named) -> AdapterRecord {
         ranks: BTreeMap::new(),
         matched: 0,
         unmatched: Vec::new(),
+        delta_norm: None,
     }
 }
 

@@ -11,9 +11,9 @@ mod propose;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::scores::Mean;
 use super::{Backend, GridError, Made, Plan, PlannedCell, Unit};
 use crate::base::terminal::printable;
+use crate::metric::Combine;
 use crate::model::Blocks;
 use crate::prompt::block_argument;
 use crate::run::{
@@ -297,7 +297,7 @@ impl Measured {
         let changes: Vec<f64> =
             values.iter().zip(&self.full).map(|(off, full)| off - full).collect();
         let rows: Segments = changes.iter().map(|change| vec![*change, 1.0]).collect();
-        let interval = Test::BOOTSTRAP.run(&Mean, &rows, &rows)?.system_interval;
+        let interval = Test::BOOTSTRAP.run(&Combine::Mean, &rows, &rows)?.system_interval;
         let interval = interval.filter(|_| changes.len() > 1);
         Ok(Change {
             value: mean(&changes),

@@ -1,6 +1,6 @@
 //! Which metrics there are, and how each is put together from cells.
 
-use crate::metric::Bleu;
+use crate::metric::{Bleu, Chrf, Combine};
 use crate::run::Better;
 
 /// How a metric is put together from cells.
@@ -29,6 +29,20 @@ impl Against {
     /// Short texts are compared with each other too: orders that they have no n-grams of are left out.
     pub(super) fn bleu(self) -> Bleu {
         Bleu { effective_order: matches!(self, Self::Base), ..Bleu::default() }
+    }
+}
+
+impl From {
+    /// How sums become a score; none of distances of sets, which no sums give.
+    pub(super) fn combine(&self) -> Option<Combine> {
+        match self {
+            Self::Bleu(against) => Some(Combine::Bleu(against.bleu())),
+            Self::Chrf => Some(Combine::Chrf(Chrf::default())),
+            Self::Mean | Self::Tokens => Some(Combine::Mean),
+            Self::Perplexity => Some(Combine::Perplexity),
+            Self::Decibels => Some(Combine::Decibels),
+            Self::Kid(_) => None,
+        }
     }
 }
 

@@ -10,55 +10,14 @@ mod metrics;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rayon::prelude::*;
 use serde_json::Value;
 
 use super::GridError;
-use crate::metric::{Bleu, Chrf, MetricError, Texts};
+use crate::metric::{Bleu, Chrf, Measure, MetricError, Texts};
 use crate::run::{Cell, FORMAT, MetricScores, RunKind, RunRecord, ScoreRow, Scores};
-use crate::stats::{Segments, Statistic, Test, Width};
+use crate::stats::{Segments, Test};
 use metrics::{Against, From, IMAGE, Metric, TEXT};
-
-/// Σ value / Σ weight.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Mean;
-
-impl Statistic for Mean {
-    fn score_of(&self, sums: &[f64], _: Width) -> f64 {
-        sums[0] / sums[1]
-    }
-
-    fn resamples_in_single(&self) -> bool {
-        false
-    }
-}
-
-/// exp(Σ value / Σ weight).
-#[derive(Debug, Clone, Copy)]
-struct Perplexity;
-
-impl Statistic for Perplexity {
-    fn score_of(&self, sums: &[f64], _: Width) -> f64 {
-        (sums[0] / sums[1]).exp()
-    }
-
-    fn resamples_in_single(&self) -> bool {
-        false
-    }
-}
-
-/// 10·log₁₀(255² · Σ weight / Σ value) of mean squared errors.
-#[derive(Debug, Clone, Copy)]
-struct Decibels;
-
-impl Statistic for Decibels {
-    fn score_of(&self, sums: &[f64], _: Width) -> f64 {
-        10.0 * (255.0 * 255.0 * sums[1] / sums[0]).log10()
-    }
-
-    fn resamples_in_single(&self) -> bool {
-        false
-    }
-}
 
 /// Cells by group, point of the axes, strength, prompt and seed.
 type Groups<'a> = BTreeMap<(String, String), BTreeMap<Key, BTreeMap<(&'a str, u64), &'a Cell>>>;
@@ -86,8 +45,7 @@ pub fn scores(record: &RunRecord, cells: &[Cell]) -> Result<Scores, GridError> {
     let references = references(record);
     let mut groups = Groups::new();
     for cell in cells {
-        let axes = serde_json::to_string(&cell.axes).unwrap_or_default();
-        let group = groups.entry((cell.group.clone(), axes)).or_default();
+        let group = groups.entry((cell.group.clone(), axes_of(cell))).or_default();
         group.entry(Key(cell.strength)).or_default().insert((&cell.prompt_id, cell.seed), cell);
     }
     let (planned, present) = (record.plan.cells.len(), cells.len());
@@ -127,6 +85,42 @@ pub fn scores(record: &RunRecord, cells: &[Cell]) -> Result<Scores, GridError> {
         }
     }
     Ok(Scores { format: FORMAT, planned, present, metrics, notes })
+}
+
+/// Every metric that is a score of sums, with what each cell adds to them: what [`scores`] resamples,
+/// for who asks other questions of the same cells. Metrics that no cell has are left out.
+pub fn measures(record: &RunRecord, cells: &[Cell]) -> Result<Vec<Measure>, GridError> {
+    let references = references(record);
+    let pair = |cell: &Cell| (cell.prompt_id.clone(), cell.seed, axes_of(cell));
+    let bases: BTreeMap<_, &Cell> =
+        cells.iter().filter(|cell| cell.strength == 0.0).map(|cell| (pair(cell), cell)).collect();
+    let bases: Vec<Option<&Cell>> =
+        cells.iter().map(|cell| bases.get(&pair(cell)).copied()).collect();
+    let all: &[Metric] = if record.kind == RunKind::Image { &IMAGE } else { &TEXT };
+    let mut measures = Vec::new();
+    for metric in all {
+        let Some(combine) = metric.from.combine() else { continue };
+        let rows = cells.par_iter().zip(&bases);
+        let rows = rows.map(|(cell, base)| metric.statistics(cell, *base, &references));
+        let rows = rows.collect::<Result<Vec<_>, MetricError>>()?;
+        if rows.iter().any(Option::is_some) {
+            measures.push(Measure {
+                metric: metric.name.to_owned(),
+                label: metric.label.to_owned(),
+                unit: metric.unit.to_owned(),
+                better: metric.better,
+                signature: metric.signature(&references, &record.judges),
+                combine,
+                rows,
+            });
+        }
+    }
+    Ok(measures)
+}
+
+/// A cell's point on the further axes, as a text.
+fn axes_of(cell: &Cell) -> String {
+    serde_json::to_string(&cell.axes).unwrap_or_default()
 }
 
 /// Metrics of pictures that no model was given for.
@@ -170,6 +164,28 @@ impl Metric {
         references: &BTreeMap<String, Vec<String>>,
         judges: &BTreeMap<String, String>,
     ) -> MetricScores {
+        if let From::Kid(model) = self.from {
+            return self.of_sets(rows, (model, judges));
+        }
+        let signature = self.signature(references, judges);
+        let test = Test::BOOTSTRAP;
+        MetricScores {
+            metric: self.name.to_owned(),
+            label: self.label.to_owned(),
+            about: self.about.to_owned(),
+            unit: self.unit.to_owned(),
+            better: self.better,
+            signature: format!("{signature} (bs:{}|seed:{}|by prompt)", test.trials, test.seed),
+            rows,
+        }
+    }
+
+    /// How the score itself is computed.
+    fn signature(
+        &self,
+        references: &BTreeMap<String, Vec<String>>,
+        judges: &BTreeMap<String, String>,
+    ) -> String {
         let counts: BTreeSet<usize> =
             references.values().map(Vec::len).filter(|count| *count > 0).collect();
         let many = |signature: String, count: usize| match counts.len() {
@@ -178,7 +194,7 @@ impl Metric {
         };
         let count = counts.first().copied().unwrap_or(1);
         let version = env!("CARGO_PKG_VERSION");
-        let signature = match self.from {
+        match self.from {
             From::Bleu(Against::References) => many(Bleu::default().signature(count), count),
             From::Bleu(Against::Base) => Against::Base.bleu().signature(1),
             From::Chrf => many(Chrf::default().signature(count), count),
@@ -191,20 +207,9 @@ impl Metric {
                 format!("mean|{judge}version:lora-eval-{version}")
             }
             From::Decibels => format!("range:255|of the mean error|version:lora-eval-{version}"),
-            From::Kid(model) => return self.of_sets(rows, (model, judges)),
-            From::Tokens | From::Perplexity => {
+            From::Tokens | From::Perplexity | From::Kid(_) => {
                 format!("teacher-forced|f32 logits|f64 sums|version:lora-eval-{version}")
             }
-        };
-        let test = Test::BOOTSTRAP;
-        MetricScores {
-            metric: self.name.to_owned(),
-            label: self.label.to_owned(),
-            about: self.about.to_owned(),
-            unit: self.unit.to_owned(),
-            better: self.better,
-            signature: format!("{signature} (bs:{}|seed:{}|by prompt)", test.trials, test.seed),
-            rows,
         }
     }
 
@@ -245,13 +250,8 @@ impl Metric {
         let (own, other): (Vec<Vec<f64>>, Vec<Vec<f64>>) = pairs.into_values().unzip();
         let (own, other) = (Segments::from_iter(own), Segments::from_iter(other));
         let test = Test::BOOTSTRAP;
-        let compared = match self.from {
-            From::Bleu(against) => test.run(&against.bleu(), &other, &own)?,
-            From::Chrf => test.run(&Chrf::default(), &other, &own)?,
-            From::Mean | From::Tokens => test.run(&Mean, &other, &own)?,
-            From::Perplexity => test.run(&Perplexity, &other, &own)?,
-            From::Decibels | From::Kid(_) => test.run(&Decibels, &other, &own)?,
-        };
+        let Some(combine) = self.from.combine() else { return Ok(None) };
+        let compared = test.run(&combine, &other, &own)?;
         let finite = |value: f64| value.is_finite().then_some(value);
         let interval = compared.system_interval.filter(|_| own.len() > 1);
         let is_base = strength.0 == 0.0 || base.is_none();

@@ -1,0 +1,166 @@
+//! Why a verdict is what it is, in sentences.
+
+use std::collections::BTreeSet;
+
+use super::assemble::Parts;
+use super::decide::Strength;
+use super::rule::Judged;
+use super::words::{count, strength as at};
+use crate::base::terminal::printable;
+use crate::run::verdict::{Answer, Outcome, RuleKind, Severity, Verdict};
+
+/// The answer in a line.
+pub(super) fn headline(parts: &Parts<'_, '_>, verdict: &Verdict) -> String {
+    let Some(focus) = parts.focus() else { return "INCONCLUSIVE: nothing was judged".to_owned() };
+    let own = at(focus.strength);
+    match parts.answer {
+        Answer::Pass => match verdict.safe.filter(|safe| safe.low < safe.high) {
+            Some(safe) => format!("SHIP at {own} (safe {}–{})", at(safe.low), at(safe.high)),
+            None => format!("SHIP at {own}"),
+        },
+        Answer::Regression if parts.strengths.iter().all(Strength::is_dead) => {
+            let rule = focus.broken().find(|judged| judged.rule.kind == RuleKind::Effect);
+            let reason =
+                rule.map_or("", |judged| judged.result.sentence.trim_start_matches("broken: "));
+            format!("DO NOT SHIP: the adapter has no effect; {reason}")
+        }
+        Answer::Regression => {
+            let broken = names(focus.broken());
+            if verdict.asked.is_some() || parts.strengths.len() == 1 {
+                format!("DO NOT SHIP: strength {own} breaks {broken}")
+            } else {
+                format!(
+                    "DO NOT SHIP: no strength keeps every rule; {own} comes nearest and breaks {broken}"
+                )
+            }
+        }
+        Answer::Inconclusive => format!("INCONCLUSIVE: {}", undecided(parts, focus, verdict)),
+    }
+}
+
+/// What keeps a run from an answer.
+fn undecided(parts: &Parts<'_, '_>, focus: &Strength<'_>, verdict: &Verdict) -> String {
+    let lacks = |kind: RuleKind| {
+        let mut rules = focus.deciding().filter(|judged| judged.rule.kind == kind).peekable();
+        rules.peek().is_some()
+            && rules.all(|judged| judged.result.outcome == Outcome::NotApplicable)
+    };
+    if lacks(RuleKind::Gain) {
+        return "there is nothing that a gain could be judged by".to_owned();
+    }
+    if lacks(RuleKind::Guard) {
+        return "there is nothing that the base's own work could be judged by".to_owned();
+    }
+    let weak = |strength: &Strength<'_>| strength.broken().next().is_some();
+    if parts.strengths.iter().all(weak) {
+        return "no harm is shown, but the gain is too small at every strength; more prompts would not change that".to_owned();
+    }
+    let own = at(focus.strength);
+    let further = &verdict.evidence.further_prompts;
+    if further.is_empty() {
+        return format!("{own} comes nearest, and the prompts do not tell");
+    }
+    let further: Vec<String> = further
+        .iter()
+        .map(|(group, more)| {
+            format!("{} of the group `{}`", count(*more, "further prompt"), printable(group))
+        })
+        .collect();
+    format!("too few prompts to tell; at {own}, {} would probably settle it", further.join(" and "))
+}
+
+fn names<'j, 'a: 'j>(rules: impl Iterator<Item = &'j Judged<'a>>) -> String {
+    let names: Vec<String> =
+        rules.map(|judged| format!("`{}`", printable(&judged.rule.id))).collect();
+    names.join(", ")
+}
+
+/// Why, the most important first.
+pub(super) fn reasons(parts: &Parts<'_, '_>, verdict: &Verdict) -> Vec<String> {
+    let Some(focus) = parts.focus() else { return Vec::new() };
+    let order = [Outcome::Fail, Outcome::Inconclusive, Outcome::Pass];
+    let mut reasons = Vec::new();
+    for outcome in order {
+        // what is kept explains a pass, what is not kept everything else
+        if (outcome == Outcome::Pass) != (parts.answer == Answer::Pass) {
+            continue;
+        }
+        for judged in focus.deciding().filter(|judged| judged.result.outcome == outcome) {
+            reasons.push(line(focus, judged));
+        }
+    }
+    if parts.answer == Answer::Pass && parts.strengths.len() > 1 {
+        let share = (focus.wins * 100.0).round();
+        reasons.push(format!(
+            "{} is the best safe strength in {share} % of resampled runs",
+            at(focus.strength)
+        ));
+    }
+    if parts.answer == Answer::Inconclusive && focus.p <= 1.0 - verdict.policy.confidence {
+        reasons.push(format!(
+            "at {} every rule is kept by itself, but not after the correction for {} strengths (p = {:.3}); judge fewer strengths, or one: `--strength {}`",
+            at(focus.strength),
+            parts.strengths.len(),
+            focus.adjusted_p,
+            at(focus.strength)
+        ));
+    }
+    let others = parts.strengths.iter().filter(|other| other.strength != focus.strength);
+    for other in others.filter(|other| other.broken().next().is_some()) {
+        reasons.push(format!("at {}: breaks {}", at(other.strength), names(other.broken())));
+    }
+    reasons
+}
+
+fn line(strength: &Strength<'_>, judged: &Judged<'_>) -> String {
+    let (id, sentence) = (printable(&judged.rule.id), &judged.result.sentence);
+    let hint = judged.result.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    format!("at {}, `{id}` {sentence}{hint}", at(strength.strength))
+}
+
+/// What a reader should know besides.
+pub(super) fn notes(parts: &Parts<'_, '_>) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut told = BTreeSet::new();
+    for judged in parts.strengths.iter().flat_map(|strength| &strength.rules) {
+        let result = &judged.result;
+        if result.outcome == Outcome::NotApplicable && told.insert(&judged.rule.id) {
+            let hint = result.hint.as_deref().map(|hint| format!("; {hint}")).unwrap_or_default();
+            notes.push(format!(
+                "rule `{}` is {}{hint}",
+                printable(&judged.rule.id),
+                result.sentence
+            ));
+        }
+    }
+    for strength in parts.strengths {
+        let warned =
+            strength.rules.iter().filter(|judged| judged.result.severity == Severity::Warn);
+        for judged in warned.filter(|judged| judged.result.outcome == Outcome::Fail) {
+            notes.push(format!("warning: {}", line(strength, judged)));
+        }
+    }
+    let record = parts.case.record;
+    let negative = record.strengths.iter().filter(|strength| **strength < 0.0).count();
+    if negative > 0 && parts.case.strength.is_none() {
+        notes.push(format!(
+            "{} below 0 not judged; `--strength` judges one",
+            if negative == 1 {
+                "1 strength is".to_owned()
+            } else {
+                format!("{negative} strengths are")
+            }
+        ));
+    }
+    let verified = parts.case.cells;
+    if verified.unsealed > 0 {
+        notes.push(format!("{} without a seal, written by an older version: whether they were edited cannot be told", count(verified.unsealed, "file")));
+    }
+    if !verified.cells.extra.is_empty() {
+        notes.push(format!(
+            "{} below `cells/` not in the plan, left out",
+            count(verified.cells.extra.len(), "file")
+        ));
+    }
+    notes
+}

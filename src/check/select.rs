@@ -1,0 +1,181 @@
+//! Which rules of a policy can be judged on a run, and by what.
+
+use std::collections::BTreeSet;
+
+use super::approval::Approval;
+use super::error::CheckError;
+use super::pairs::{Pairs, Scope};
+use super::policy::{IfMissing, Policy, Rule};
+use super::words::needs;
+use crate::base::hint::{first_few, nearest};
+use crate::base::terminal::printable;
+use crate::metric::Measure;
+use crate::run::verdict::{Against, RuleKind};
+
+/// A rule of the policy that concerns a run.
+#[derive(Debug)]
+pub(super) struct Selected<'a> {
+    pub rule: &'a Rule,
+    pub by: By<'a>,
+}
+
+/// What a rule is judged by.
+#[derive(Debug)]
+pub(super) enum By<'a> {
+    /// A metric.
+    Measure(&'a Measure),
+    /// The outputs.
+    Outputs,
+    /// The training's pictures.
+    Training,
+    /// Nothing: why, and what to do.
+    Nothing(String, String),
+}
+
+impl Selected<'_> {
+    /// Whether it counts at a strength.
+    pub fn concerns(&self, strength: f64) -> bool {
+        self.rule.strengths.is_none_or(|(low, high)| (low..=high).contains(&strength))
+    }
+}
+
+/// What else a check was given.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Given<'a> {
+    pub baseline: Option<&'a Approval>,
+    /// The first approval of a policy has nothing to compare with.
+    pub approving: bool,
+    pub training: bool,
+}
+
+/// The rules that concern the run, in the order of the policy.
+pub(super) fn select<'a>(
+    policy: &'a Policy,
+    pairs: &Pairs<'a>,
+    given: Given<'_>,
+) -> Result<Vec<Selected<'a>>, CheckError> {
+    let mut selected = Vec::new();
+    let mut settled = BTreeSet::new();
+    for rule in &policy.rules {
+        let settles = rule.one_of.as_deref();
+        if rule.runs.is_some_and(|kind| kind != pairs.record.kind)
+            || settles.is_some_and(|name| settled.contains(name))
+            || is_silent(rule, given)
+        {
+            continue;
+        }
+        let by = by(rule, pairs, given);
+        if let By::Nothing(problem, hint) = &by {
+            let alternative = settles.is_some();
+            if rule.if_missing == IfMissing::Error && !alternative {
+                return Err(missing(policy, rule, problem, hint));
+            }
+        } else {
+            settled.extend(settles);
+        }
+        selected.push(Selected { rule, by });
+    }
+    settle(policy, &selected, &settled)?;
+    Ok(selected)
+}
+
+/// Alternatives of which none can be judged are missing as one rule would be.
+fn settle(
+    policy: &Policy,
+    selected: &[Selected<'_>],
+    settled: &BTreeSet<&str>,
+) -> Result<(), CheckError> {
+    for Selected { rule, by } in selected {
+        let unsettled = rule.one_of.as_deref().is_some_and(|name| !settled.contains(name));
+        if let By::Nothing(problem, hint) = by
+            && unsettled
+            && rule.if_missing == IfMissing::Error
+        {
+            return Err(missing(policy, rule, problem, hint));
+        }
+    }
+    Ok(())
+}
+
+fn missing(policy: &Policy, rule: &Rule, problem: &str, hint: &str) -> CheckError {
+    CheckError::Missing {
+        path: policy.path.clone(),
+        line: rule.line,
+        rule: rule.id.clone(),
+        problem: problem.to_owned(),
+        hint: hint.to_owned(),
+    }
+}
+
+/// Rules about what was not asked for need no mention.
+fn is_silent(rule: &Rule, given: Given<'_>) -> bool {
+    let compares = rule.against == Against::Baseline && given.baseline.is_none();
+    let copies = rule.kind == RuleKind::Memorisation && !given.training;
+    (compares && (given.approving || rule.if_missing == IfMissing::Skip))
+        || (copies && rule.if_missing == IfMissing::Skip)
+}
+
+fn by<'a>(rule: &'a Rule, pairs: &Pairs<'a>, given: Given<'_>) -> By<'a> {
+    let scope = Scope { group: rule.group.as_deref(), axes: &rule.axes };
+    let group = rule.group.as_deref().unwrap_or_default();
+    if pairs.of(scope).next().is_none() {
+        let problem = if rule.axes.is_empty() {
+            format!("the run has no prompts of the group `{}`", printable(group))
+        } else {
+            "the run has no cells at that point of the axes".to_owned()
+        };
+        let hint = format!("add prompts of the group `{}` to the suite", printable(group));
+        return By::Nothing(problem, hint);
+    }
+    match rule.kind {
+        RuleKind::Effect => By::Outputs,
+        RuleKind::Memorisation if given.training => By::Training,
+        RuleKind::Memorisation => By::Nothing(
+            "the pictures of the training were not given".to_owned(),
+            "give their folder: `--training DIR`".to_owned(),
+        ),
+        RuleKind::Gain | RuleKind::Guard => measured(rule, pairs, scope, given),
+    }
+}
+
+fn measured<'a>(rule: &Rule, pairs: &Pairs<'a>, scope: Scope<'_>, given: Given<'_>) -> By<'a> {
+    let metric = rule.metric.as_str();
+    let group = rule.group.as_deref().unwrap_or_default();
+    let Some(measure) = pairs.measure(metric) else {
+        let known: Vec<&str> = pairs.measures.iter().map(|m| m.metric.as_str()).collect();
+        let problem =
+            format!("the run has no scores `{}`; it has {}", printable(metric), first_few(&known));
+        let near = nearest(metric, known).filter(|near| *near != metric);
+        let needs = needs(metric, group);
+        let hint =
+            near.map_or(needs.clone(), |near| format!("did you mean `{near}`? If not, {needs}"));
+        return By::Nothing(problem, hint);
+    };
+    let base = pairs.base();
+    let has = |index: Option<&usize>| {
+        index.and_then(|index| measure.rows.get(*index)).is_some_and(Option::is_some)
+    };
+    if !pairs.of(scope).any(|unit| has(base.and_then(|base| unit.cells.get(base)))) {
+        let problem =
+            format!("no prompt of the group `{}` has a score `{metric}`", printable(group));
+        return By::Nothing(problem, needs(metric, group));
+    }
+    if rule.against == Against::Baseline {
+        return match given.baseline {
+            None => By::Nothing(
+                "no baseline was given".to_owned(),
+                "give the approved one: `--baseline FILE`, or make the first with `--approve`"
+                    .to_owned(),
+            ),
+            Some(approval) if !approval.has(metric, group) => By::Nothing(
+                format!(
+                    "the baseline has no scores `{metric}` of the group `{}`",
+                    printable(group)
+                ),
+                "approve the baseline's run anew with this policy".to_owned(),
+            ),
+            Some(_) => By::Measure(measure),
+        };
+    }
+    By::Measure(measure)
+}

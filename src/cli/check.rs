@@ -1,0 +1,151 @@
+//! `lora-eval check`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use lora_eval::base::atomic;
+use lora_eval::base::clock::rfc3339;
+use lora_eval::check::{
+    Approval, Approving, Case, CheckError, Policy, approve, judge, junit, summary, table,
+};
+use lora_eval::run::verdict::{Answer, Verdict};
+use lora_eval::run::{Run, Verified};
+use lora_eval::tensors::TensorError;
+
+use super::global::Global;
+use super::{Usage, output};
+
+/// Judge a run: ship or do not ship, at which strength, how sure
+///
+/// Reads a run directory, generates nothing. Every strength above 0 is judged by the rules of the policy,
+/// each on a confidence bound over the prompts. The run passes when at least one strength keeps every
+/// rule, and the one with the largest sure gain is recommended. It is a regression when every strength
+/// breaks a rule with evidence, and something got worse or nothing changed at all. Anything else is
+/// inconclusive. `--strength S` asks about one strength only. RUN/verdict.json is always written.
+///
+/// A run with missing cells, with scores that are not finite, or with files that were torn or edited is
+/// an error, never a verdict.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 pass, 1 failed (bad run, policy or baseline), 2 wrong usage, 3 regression, 4 inconclusive.\n\
+    Examples:\n  \
+    lora-eval check runs/style\n  \
+    lora-eval check runs/style --policy policy.yaml --junit check.xml --summary \"$GITHUB_STEP_SUMMARY\"\n  \
+    lora-eval check runs/style --approve --by ada --reason 'first release' --out approved.json\n  \
+    lora-eval check runs/style-2 --baseline approved.json"
+)]
+pub struct Args {
+    /// A run directory that `lora-eval grid` made
+    pub run: PathBuf,
+    /// Rules and margins (YAML) [default: built in, see examples/policy.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Judge this strength alone: may it ship?
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    pub strength: Option<f64>,
+    /// Compare with an approved run; a changed suite or base makes it expire
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// Write an approval of the recommended strength (or of --strength), to commit and to compare with
+    #[arg(long, requires_all = ["by", "reason"])]
+    pub approve: bool,
+    /// Who approves
+    #[arg(long, value_name = "NAME", requires = "approve")]
+    pub by: Option<String>,
+    /// Why
+    #[arg(long, value_name = "TEXT", requires = "approve")]
+    pub reason: Option<String>,
+    /// Where the approval is written [default: RUN/approved.json]
+    #[arg(long, value_name = "FILE", requires = "approve")]
+    pub out: Option<PathBuf>,
+    /// Pictures that the adapter was trained on: are outputs copies of them?
+    #[arg(long, value_name = "DIR")]
+    pub training: Option<PathBuf>,
+    /// Write the rules' outcomes as XML for CI (`JUnit`)
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write a summary as Markdown
+    #[arg(long, value_name = "FILE.md")]
+    pub summary: Option<PathBuf>,
+    /// Exit with 0 where the verdict is inconclusive
+    #[arg(long)]
+    pub allow_inconclusive: bool,
+}
+
+/// Judges, writes what was asked for, prints, and gives the exit code.
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
+    let run = Run::open(&args.run)?;
+    // whatever goes wrong from here on, an old verdict must not be taken for this one's
+    run.remove_verdict()?;
+    let policy = match &args.policy {
+        Some(path) => Policy::open(path)?,
+        None => Policy::built_in()?,
+    };
+    let baseline = args.baseline.as_deref().map(Approval::open).transpose()?;
+    let cells = run.verified()?;
+    let verdict = verdict(args, &run, (&policy, baseline.as_ref()), &cells)?;
+    run.write_verdict(&verdict)?;
+    if let Some(path) = &args.junit {
+        write(path, &junit(&verdict)?)?;
+    }
+    if let Some(path) = &args.summary {
+        write(path, &summary(&verdict))?;
+    }
+    if global.json {
+        output::json(&verdict)?;
+    } else {
+        output::print(&table(&verdict))?;
+    }
+    Ok(ExitCode::from(code(&verdict, args.allow_inconclusive)))
+}
+
+/// The exit code of a verdict.
+pub fn code(verdict: &Verdict, allow_inconclusive: bool) -> u8 {
+    match verdict.verdict {
+        Answer::Pass => 0,
+        Answer::Regression => 3,
+        Answer::Inconclusive if allow_inconclusive => 0,
+        Answer::Inconclusive => 4,
+    }
+}
+
+/// The verdict of a run on disk; with `--approve` the approval is written too.
+fn verdict(
+    args: &Args,
+    run: &Run,
+    (policy, baseline): (&Policy, Option<&Approval>),
+    cells: &Verified,
+) -> anyhow::Result<Verdict> {
+    let measures = lora_eval::grid::measures(run.record(), &cells.cells.found)?;
+    let case = Case {
+        path: run.path(),
+        record: run.record(),
+        cells,
+        measures: &measures,
+        policy,
+        strength: args.strength,
+        baseline,
+        approving: args.approve,
+        training: args.training.as_deref(),
+    };
+    let verdict = judge(&case)?;
+    if let (true, Some(by), Some(reason)) = (args.approve, &args.by, &args.reason) {
+        if by.trim().is_empty() || reason.trim().is_empty() {
+            let message =
+                "`--by` and `--reason` must not be empty\nhint: say who approves, and why";
+            return Err(Usage(message.to_owned()).into());
+        }
+        let strength = args.strength.or(verdict.recommended).ok_or(CheckError::NothingToApprove)?;
+        let when = rfc3339(SystemTime::now());
+        let approving = Approving { by, reason, when: &when, strength };
+        let out = args.out.clone().unwrap_or_else(|| run.path().join("approved.json"));
+        write(&out, &approve(&case, &verdict, &approving)?)?;
+        output::note(&format!("{}: approves strength {strength}; commit it", out.display()));
+    }
+    Ok(verdict)
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    Ok(atomic::write(path, text.as_bytes()).map_err(|e| TensorError::io(path, e))?)
+}
