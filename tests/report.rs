@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use html5ever::tendril::TendrilSink as _;
-use lora_eval::report::{ReportError, RunView, render};
+use lora_eval::report::{ReportError, RunView, render, render_experiment};
 use lora_eval::run::{
-    Ablation, AdapterAt, AdapterRecord, BaseRecord, Better, BlockEffect, Cell, Change, FORMAT,
-    Measure, MetricScores, PlanRecord, PromptAt, Proposal, RunKind, RunRecord, ScoreRow, Scores,
+    Ablation, AdapterAt, AdapterRecord, BaseRecord, Better, BlockEffect, Cell, Change, Experiment,
+    FORMAT, Measure, MetricScores, PlanRecord, PromptAt, Proposal, RunKind, RunRecord, ScoreRow,
+    Scores,
 };
 use markup5ever_rcdom::{Handle, NodeData, RcDom};
 use serde_json::json;
@@ -376,6 +377,64 @@ fn no_text_changes_the_structure_of_the_page() {
         let acting = |c: char| c.is_control() && c != '\n' && c != '\t';
         assert!(!html.contains(acting), "{text:?} reached the page");
         assert!(!html.contains(['\u{202e}', '\u{2028}', '\u{200b}']), "{text:?} reached the page");
+    }
+}
+
+/// An experiment of two variants, of which every text holds `text`.
+fn experiment(text: &str) -> serde_json::Result<Experiment> {
+    let measured = json!({
+        "rule": text, "metric": text, "label": format!("label{text}"), "unit": text,
+        "better": "higher", "value": 3.0, "low": 1.0, "high": 5.0,
+    });
+    let variant = |value: &str| {
+        json!({
+            "value": format!("{value}{text}"), "folder": text, "rank": 1,
+            "trained": {
+                "adapter": text, "steps": 3, "stopped_early": false, "held_out": 1.25,
+                "held_out_step": 2,
+            },
+            "judged": {
+                "verdict": "pass", "headline": format!("headline{text}"), "strength": 0.75,
+                "gain": measured, "damage": null,
+            },
+        })
+    };
+    let failed = json!({"step": text, "error": format!("error{text}")});
+    let failed = json!({"value": text, "folder": text, "rank": null, "failed": failed});
+    let variants = [variant("a"), variant("b"), failed];
+    let experiment = json!({
+        "format": 1, "program": text, "key": format!("key{text}"), "written": text, "config": text,
+        "suite": text, "suite_sha256": text, "notes": [format!("remark{text}")],
+        "variants": variants,
+    });
+    serde_json::from_value(experiment)
+}
+
+#[test]
+fn the_ranking_of_an_experiment_comes_first_and_no_text_changes_its_structure() {
+    let page = |text: &str| {
+        let folder = std::path::Path::new("runs");
+        render_experiment(folder, &[run(text)], &experiment(text).unwrap()).unwrap()
+    };
+    let (harmless, plain) = (skeleton(&page("x")), skeleton(&render(&[run("x")]).unwrap()));
+    assert!(harmless.lines().count() > plain.lines().count() + 40);
+    for text in &hostile() {
+        let html = page(text);
+        assert!(skeleton(&html) == harmless, "structure changed by {text:?}");
+    }
+    let text = "</td> {{ 7 * 7 }} & \"q\" <b>";
+    let shown = words(&page(text));
+    let expected = [
+        format!("key{text} varied"),
+        format!("label{text} 3 (at least 1)"),
+        format!("remark{text}"),
+        format!("a{text} is not told from b{text}"),
+        format!("failed: {text}"),
+        format!("error{text}"),
+    ];
+    for wanted in expected {
+        let at = shown.find(&wanted);
+        assert!(at.is_some() && at < shown.find("Curves over strength"), "{wanted}");
     }
 }
 

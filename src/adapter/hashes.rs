@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::base::digest::sha256;
-use crate::tensors::{Layout, TensorFile};
+use super::{Adapter, AdapterError};
+use crate::base::digest::{sha256, sha256_file};
+use crate::tensors::{Layout, TensorError, TensorFile};
 
 /// All hashes by which an adapter file is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,6 +37,21 @@ impl Hashes {
             sshs_model_hash: model,
             sshs_legacy_hash: legacy(file),
         }
+    }
+}
+
+impl Adapter {
+    /// Hash of everything that its effect depends on, by which a run knows it: SHA-256 of its file; of
+    /// several files and a PEFT configuration, of their hashes and its text.
+    pub fn sha256(&self) -> Result<String, AdapterError> {
+        let mut parts = Vec::new();
+        for file in &self.files {
+            parts.push(sha256_file(file).map_err(|e| TensorError::io(file, e))?);
+        }
+        if let Some(config) = &self.config {
+            parts.push(Value::Object(config.fields.clone()).to_string());
+        }
+        Ok(if parts.len() == 1 { parts.remove(0) } else { sha256(parts.join("\n").as_bytes()) })
     }
 }
 

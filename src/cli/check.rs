@@ -26,7 +26,7 @@ use super::{Usage, output};
 ///
 /// A run with missing cells, with scores that are not finite, or with files that were torn or edited is
 /// an error, never a verdict.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(
     after_help = "Exit codes: 0 pass, 1 failed (bad run, policy or baseline), 2 wrong usage, 3 regression, 4 inconclusive.\n\
     Examples:\n  \
@@ -75,17 +75,7 @@ pub struct Args {
 
 /// Judges, writes what was asked for, prints, and gives the exit code.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
-    let run = Run::open(&args.run)?;
-    // whatever goes wrong from here on, an old verdict must not be taken for this one's
-    run.remove_verdict()?;
-    let policy = match &args.policy {
-        Some(path) => Policy::open(path)?,
-        None => Policy::built_in()?,
-    };
-    let baseline = args.baseline.as_deref().map(Approval::open).transpose()?;
-    let cells = run.verified()?;
-    let verdict = verdict(args, &run, (&policy, baseline.as_ref()), &cells)?;
-    run.write_verdict(&verdict)?;
+    let verdict = judged(args)?;
     if let Some(path) = &args.junit {
         write(path, &junit(&verdict)?)?;
     }
@@ -98,6 +88,27 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         output::print(&table(&verdict))?;
     }
     Ok(ExitCode::from(code(&verdict, args.allow_inconclusive)))
+}
+
+/// The verdict, which is also written into the run.
+pub fn judged(args: &Args) -> anyhow::Result<Verdict> {
+    let run = Run::open(&args.run)?;
+    // whatever goes wrong from here on, an old verdict must not be taken for this one's
+    run.remove_verdict()?;
+    let policy = policy(args.policy.as_deref())?;
+    let baseline = args.baseline.as_deref().map(Approval::open).transpose()?;
+    let cells = run.verified()?;
+    let verdict = verdict(args, &run, (&policy, baseline.as_ref()), &cells)?;
+    run.write_verdict(&verdict)?;
+    Ok(verdict)
+}
+
+/// The policy of a file, or the built-in one.
+pub fn policy(path: Option<&Path>) -> anyhow::Result<Policy> {
+    Ok(match path {
+        Some(path) => Policy::open(path)?,
+        None => Policy::built_in()?,
+    })
 }
 
 /// The exit code of a verdict.

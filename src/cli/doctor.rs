@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use lora_eval::advise::doctor::examine;
+use lora_eval::advise::doctor::{examine, examine_with};
 use lora_eval::base::atomic;
 use serde_json::json;
 
@@ -13,22 +13,29 @@ use super::output;
 /// Say what a training's curves show, and write the next configuration, one value changed
 ///
 /// Reads folders of trainings of this program, of sd-scripts and of transformers: logs, TensorBoard's
-/// files, adapters and their metadata. Findings are printed, the most severe first; they are no error, the
-/// exit code stays 0.
+/// files, adapters and their metadata; and what `check` found in a run of the adapter. Findings are printed,
+/// the most severe first; they are no error, the exit code stays 0.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     lora-eval doctor runs/ink\n  \
-    lora-eval doctor runs/ink --out next.yaml")]
+    lora-eval doctor runs/ink --out next.yaml\n  \
+    lora-eval doctor runs/ink --run runs/ink-grid --out next.yaml")]
 pub struct Args {
     /// The training's folder
     pub dir: PathBuf,
+    /// A run of its adapter that was checked [default: one in DIR or beside it, known by the adapter's hash]
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<PathBuf>,
     /// Write the next configuration there: the one of DIR with one value changed
     #[arg(long, value_name = "FILE.yaml")]
     pub out: Option<PathBuf>,
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
-    let diagnosis = examine(&args.dir)?;
+    let diagnosis = match &args.run {
+        Some(run) => examine_with(&args.dir, run)?,
+        None => examine(&args.dir)?,
+    };
     let mut written = None;
     if let Some(out) = &args.out {
         let config = args.dir.join("config.yaml");

@@ -30,7 +30,7 @@ use super::language::{self, Named};
 use super::{Usage, adapters, output, progress};
 
 /// Models that judge pictures.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Judges of pictures")]
 pub struct JudgeArgs {
     /// Judge by CLIP: a transformers folder of a `CLIPModel`, or hf:OWNER/NAME

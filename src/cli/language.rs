@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use lora_eval::adapter::Adapter;
-use lora_eval::base::digest::{sha256, sha256_file};
 use lora_eval::base::hint::nearest;
 use lora_eval::base::terminal::printable;
 use lora_eval::grid::{Axis, Loaded};
@@ -189,7 +188,7 @@ pub fn record(
         );
     }
     adapters::report_unmatched(&unmatched, matched);
-    let sha256 = fingerprint(adapter)?;
+    let sha256 = adapter.sha256()?;
     let record = AdapterRecord {
         name: named.name.clone(),
         path: named.path.display().to_string(),
@@ -207,16 +206,4 @@ pub fn record(
 pub fn axis(named: &Named, sha256: String) -> Axis {
     let Named { name, fixed, fixed_text, blocks, on_demand, .. } = named.clone();
     Axis { name, sha256, fixed, fixed_text, blocks, on_demand, short_hash: None }
-}
-
-/// Hash of everything that an adapter's effect depends on.
-fn fingerprint(adapter: &Adapter) -> anyhow::Result<String> {
-    let mut parts = Vec::new();
-    for file in &adapter.files {
-        parts.push(sha256_file(file).with_context(|| file.display().to_string())?);
-    }
-    if let Some(config) = &adapter.config {
-        parts.push(serde_json::to_string(&config.fields)?);
-    }
-    Ok(if parts.len() == 1 { parts.remove(0) } else { sha256(parts.join("\n").as_bytes()) })
 }

@@ -10,6 +10,7 @@ mod check;
 mod combine;
 mod convert;
 mod doctor;
+mod experiment;
 mod extract;
 mod generate;
 mod global;
@@ -81,6 +82,7 @@ enum Verb {
     Resize(resize::Args),
     Combine(combine::Args),
     Train(train::Args),
+    Experiment(experiment::Args),
     Advise(advise::Args),
     Doctor(doctor::Args),
     Prompt(prompt::Args),
@@ -129,8 +131,9 @@ pub fn run() -> ExitCode {
     stop_cleanly();
     let result = cli.global.prepare().and_then(|()| {
         let done = match cli.verb {
-            // the one verb whose answer is an exit code
+            // verbs whose answer is an exit code
             Verb::Check(args) => return check::run(&cli.global, &args),
+            Verb::Experiment(args) => return experiment::run(&cli.global, &args),
             Verb::Inspect(args) => inspect::run(&cli.global, &args),
             Verb::Merge(args) => merge::run(&cli.global, &args),
             Verb::Convert(args) => convert::run(&cli.global, &args),

@@ -39,8 +39,8 @@ pub fn text(text: &str) -> anyhow::Result<()> {
     if io::stdout().is_terminal() { print(&text) } else { write(&text) }
 }
 
-/// Prints an error, its causes and its hint.
-pub fn error(error: &anyhow::Error) {
+/// An error with its causes and its hint, on as many lines.
+pub fn whole(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
@@ -49,7 +49,12 @@ pub fn error(error: &anyhow::Error) {
             text = format!("{text}: {cause}");
         }
     }
-    let lines: Vec<String> = text.lines().map(clean).collect();
+    text
+}
+
+/// Prints an error, its causes and its hint.
+pub fn error(error: &anyhow::Error) {
+    let lines: Vec<String> = whole(error).lines().map(clean).collect();
     let _ = writeln!(io::stderr(), "error: {}", lines.join("\n"));
 }
 

@@ -69,23 +69,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
     if let Some(out) = &args.out {
         overrides.push(format!("output.dir={}", serde_json::to_string(out)?));
     }
-    if let Some(dtype) = global.weights() {
-        overrides.push(format!("base.precision={}", dtype.as_str()));
-    }
-    let unopened = std::cell::RefCell::new(None);
-    let task = |base: &str| match open_base(base, None) {
-        Ok(base) => Some(task_of(&base)),
-        Err(error) => {
-            *unopened.borrow_mut() = Some(error);
-            None
-        }
-    };
-    let resolved = config::load(&args.config, &overrides, &task);
-    // a base that cannot be opened is why its task is not known
-    if let (Err(_), Some(error)) = (&resolved, unopened.take()) {
-        return Err(error);
-    }
-    let resolved = resolved?;
+    overrides.extend(of_flags(global));
+    let mut resolved = resolve(&args.config, &overrides)?;
     for note in &resolved.notes {
         output::note(note);
     }
@@ -96,26 +81,49 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         return train_lint::run(global, &resolved, args.fix);
     }
     let images = resolved.task == Task::Image;
-    let mut resolved = resolved;
     loop {
         let settings = &resolved.settings;
-        match train(global, args, &resolved) {
+        match train(global, args.resume, &resolved) {
             Err(error) if settings.run.may_shrink && !args.resume && does_not_fit(&error) => {
                 let Some((smaller, said)) = shrink(settings, images) else { return Err(error) };
                 output::note(&format!("{error}; going on with {said}, as `run.may_shrink` allows"));
                 overrides.extend(smaller);
-                resolved = config::load(&args.config, &overrides, &task)?;
+                resolved = resolve(&args.config, &overrides)?;
             }
-            other => return other,
+            outcome => return finish(global, &resolved.settings.output.dir, &outcome?),
         }
     }
+}
+
+/// Overrides that the global flags stand for.
+pub fn of_flags(global: &Global) -> Option<String> {
+    global.weights().map(|dtype| format!("base.precision={}", dtype.as_str()))
+}
+
+/// The configuration with overrides, every value decided.
+pub fn resolve(config: &Path, overrides: &[String]) -> anyhow::Result<Resolved> {
+    let unopened = std::cell::RefCell::new(None);
+    let task = |base: &str| match open_base(base, None) {
+        Ok(base) => Some(task_of(&base)),
+        Err(error) => {
+            *unopened.borrow_mut() = Some(error);
+            None
+        }
+    };
+    let resolved = config::load(config, overrides, &task);
+    // a base that cannot be opened is why its task is not known
+    if let (Err(_), Some(error)) = (&resolved, unopened.take()) {
+        return Err(error);
+    }
+    Ok(resolved?)
 }
 
 fn does_not_fit(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(TrainError::DoesNotFit { .. }))
 }
 
-fn train(global: &Global, args: &Args, resolved: &Resolved) -> anyhow::Result<()> {
+/// Trains, to the end or until it is asked to stop; with `resume` from the newest checkpoint on.
+pub fn train(global: &Global, resume: bool, resolved: &Resolved) -> anyhow::Result<Outcome> {
     let settings = &resolved.settings;
     let base = open_base(&settings.base.model, settings.base.vae.as_deref())?;
     let device = global.device()?;
@@ -123,12 +131,11 @@ fn train(global: &Global, args: &Args, resolved: &Resolved) -> anyhow::Result<()
     for note in &training.notes {
         output::note(note);
     }
-    let folder = &settings.output.dir;
-    let before = training.saved_step(args.resume)?;
+    let before = training.saved_step(resume)?;
     let mut watch = Watchers::new(global, resolved, before)?;
     TRAINING.store(true, Ordering::Relaxed);
     RESUMABLE.store(true, Ordering::Relaxed);
-    let outcome = training.run(args.resume, &mut watch, &STOP);
+    let outcome = training.run(resume, &mut watch, &STOP);
     TRAINING.store(false, Ordering::Relaxed);
     watch.bar.finish_and_clear();
     let outcome = outcome?;
@@ -137,7 +144,7 @@ fn train(global: &Global, args: &Args, resolved: &Resolved) -> anyhow::Result<()
             "nothing is left to do after step {before}; `--set run.epochs=` a larger number goes on"
         ));
     }
-    finish(global, folder, &outcome)
+    Ok(outcome)
 }
 
 fn explain(global: &Global, resolved: &Resolved) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! Floor 5: one run, or several side by side, as one HTML file that opens offline.
 //!
-//! - [`render`], [`render_in`]: the file as text
+//! - [`render`], [`render_in`], [`render_experiment`]: the file as text
 //! - [`RunView`]: what a run gives to it
 //!
 //! Nothing is computed here that decides anything: scores, intervals and p-values are those of
@@ -25,6 +25,7 @@ mod number;
 mod order;
 mod page;
 mod picture;
+mod ranking;
 mod scale;
 mod sentence;
 mod summary;
@@ -32,4 +33,4 @@ mod text;
 mod view;
 
 pub use error::ReportError;
-pub use view::{RunView, render, render_in};
+pub use view::{RunView, render, render_experiment, render_in};

@@ -16,9 +16,10 @@ use super::chart::Look;
 use super::curves::{self, Curves};
 use super::grid::{self, Grid};
 use super::head::{self, Head};
+use super::ranking::{self, Ranking};
 use super::summary::{self, Table};
 use super::{ReportError, RunView, picture, text};
-use crate::run::RunKind;
+use crate::run::{Experiment, RunKind};
 
 /// Name of the template; its ending turns escaping on.
 const TEMPLATE: &str = "report.html";
@@ -36,6 +37,7 @@ struct Page {
     style: Value,
     script: Value,
     several: bool,
+    ranking: Option<Ranking>,
     /// Some run is of pictures.
     pictures: bool,
     legend: Vec<Look>,
@@ -53,7 +55,11 @@ struct Run {
 }
 
 /// The whole page, to lie in `folder`.
-pub fn page(runs: &[RunView], folder: &Path) -> Result<String, ReportError> {
+pub fn page(
+    runs: &[RunView],
+    folder: &Path,
+    experiment: Option<&Experiment>,
+) -> Result<String, ReportError> {
     let pictures = runs.iter().any(|run| run.record.kind == RunKind::Image);
     let script = if pictures { format!("{}{}", *SCRIPT, *PICTURES) } else { SCRIPT.clone() };
     let titles: Vec<String> = runs.iter().map(|run| run.title.clone()).collect();
@@ -63,6 +69,7 @@ pub fn page(runs: &[RunView], folder: &Path) -> Result<String, ReportError> {
         style: Value::from_safe_string(STYLE.clone()),
         script: Value::from_safe_string(script),
         several: runs.len() > 1,
+        ranking: experiment.map(ranking::ranking),
         pictures,
         legend: curves::legend(runs),
         curves: curves::curves(runs),

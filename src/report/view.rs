@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{ReportError, page};
-use crate::run::{Ablation, Cell, FORMAT, RunRecord, Scores};
+use crate::run::{Ablation, Cell, Experiment, FORMAT, RunRecord, Scores};
 
 /// A run as the report needs it: read from its directory, nothing computed yet. Pictures stay there
 /// and are read when the report is made.
@@ -32,6 +32,23 @@ pub fn render(runs: &[RunView]) -> Result<String, ReportError> {
 
 /// The report on `runs`, to lie in `folder`.
 pub fn render_in(folder: &Path, runs: &[RunView]) -> Result<String, ReportError> {
+    render_all(folder, runs, None)
+}
+
+/// The report on the runs of an experiment, its ranking first, to lie in `folder`.
+pub fn render_experiment(
+    folder: &Path,
+    runs: &[RunView],
+    experiment: &Experiment,
+) -> Result<String, ReportError> {
+    render_all(folder, runs, Some(experiment))
+}
+
+fn render_all(
+    folder: &Path,
+    runs: &[RunView],
+    experiment: Option<&Experiment>,
+) -> Result<String, ReportError> {
     if runs.is_empty() {
         return Err(ReportError::NoRun);
     }
@@ -46,5 +63,5 @@ pub fn render_in(folder: &Path, runs: &[RunView]) -> Result<String, ReportError>
             }
         }
     }
-    page::page(runs, folder)
+    page::page(runs, folder, experiment)
 }

@@ -13,6 +13,7 @@
 //! - [`Run::verified`]: its cells, every file's seal checked; [`Verdict`]: what is concluded from them
 //! - [`cell_id`], [`plan_hash`]: what a cell and a plan are called by
 //! - [`Shard`]: the part of a plan that one of several processes makes
+//! - [`verdict`], [`experiment`]: what was found in a run, and in the runs of several trainings
 //!
 //! Invariants: a cell is whole or absent, whatever happens while it is written. Processes that start
 //! the same run at once agree on one `run.json`. What is finished is a property of cells, never of
@@ -23,6 +24,7 @@ mod cells;
 mod differ;
 mod directory;
 mod error;
+pub mod experiment;
 mod id;
 mod lock;
 mod record;
@@ -36,6 +38,7 @@ pub use cells::{Cells, Scan};
 pub use differ::differences;
 pub use directory::{MAX_CELL, MAX_RUN, Run, Start};
 pub use error::RunError;
+pub use experiment::Experiment;
 pub use id::{canonical_json, cell_id, is_cell_id, plan_hash};
 pub use lock::{LockMode, RunLock};
 pub use record::{

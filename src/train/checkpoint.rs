@@ -83,6 +83,11 @@ impl Checkpoints {
         steps
     }
 
+    /// Whether there is one.
+    pub fn any(&self) -> bool {
+        !self.steps().is_empty()
+    }
+
     /// Whether there is one of this step.
     pub fn has(&self, step: usize) -> bool {
         self.at(step).is_dir()

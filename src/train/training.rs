@@ -265,11 +265,7 @@ impl Training {
     }
 
     fn file_name(&self, rest: &str) -> String {
-        let name = &self.settings.output.name;
-        match self.settings.output.format {
-            FileFormat::Peft => format!("{name}{rest}"),
-            FileFormat::Kohya | FileFormat::Diffusers => format!("{name}{rest}.safetensors"),
-        }
+        file_name(&self.settings, rest)
     }
 
     /// Writes the adapter as it stands into a folder.
@@ -315,6 +311,15 @@ impl Training {
             Model::Text(task, tokenizer) => self.samples.texts(step, &task.decoder, tokenizer),
             Model::Image(task) => self.samples.pictures(step, &task.model, &folder),
         }
+    }
+}
+
+/// The name of the adapter's file or folder, `rest` behind its stem.
+pub(super) fn file_name(settings: &Settings, rest: &str) -> String {
+    let name = &settings.output.name;
+    match settings.output.format {
+        FileFormat::Peft => format!("{name}{rest}"),
+        FileFormat::Kohya | FileFormat::Diffusers => format!("{name}{rest}.safetensors"),
     }
 }
 

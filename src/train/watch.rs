@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::trainer::Ending;
+
 /// Something that happened.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -54,6 +56,8 @@ pub enum Event {
     End {
         /// Steps taken.
         step: usize,
+        /// How.
+        ending: Ending,
         /// Why.
         reason: String,
     },

@@ -29,6 +29,18 @@ pub enum Rule {
     Oscillation,
     /// The held-out loss rises while the training loss does not.
     Overfitting,
+    /// What is generated is what the base generates, at every strength.
+    NoEffect,
+    /// Wherever the adapter works, or may work, the base does its own work no more.
+    BaseDamaged,
+    /// Wherever the adapter works, it also shows where it is not asked for.
+    Leaks,
+    /// It works, but strength 1 is too much.
+    TooStrong,
+    /// It works only above strength 1.
+    TooWeak,
+    /// It changes something, but not what the held-out prompts ask for.
+    NoGain,
     /// The loss still falls in a line at the end, or never fell.
     RateTooLow,
     /// The loss stopped falling long before the end.
@@ -47,6 +59,12 @@ impl Rule {
             Self::ScaleTooSmall => "the adapter's scale is too small",
             Self::Oscillation => "the loss oscillates",
             Self::Overfitting => "overfitting",
+            Self::NoEffect => "the adapter changes nothing",
+            Self::BaseDamaged => "the base is damaged where the adapter works",
+            Self::Leaks => "the adapter shows where it is not asked for",
+            Self::TooStrong => "strength 1 is too strong",
+            Self::TooWeak => "the adapter works only above strength 1",
+            Self::NoGain => "the adapter does not do its job on unseen prompts",
             Self::RateTooLow => "the learning rate is too low",
             Self::Plateau => "the loss no longer falls",
         }

@@ -21,6 +21,12 @@ pub enum DoctorError {
         /// The folder.
         path: PathBuf,
     },
+    /// A run that was not checked.
+    #[error("{}: has no `verdict.json`\nhint: `lora-eval check` writes it", path.display())]
+    NoVerdict {
+        /// The run's folder.
+        path: PathBuf,
+    },
     /// A log that is damaged.
     #[error("{}:{line}: {}\nhint: {hint}", path.display(), printable(problem))]
     Log {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::curve::Curve;
+use crate::run::Verdict;
 
 /// The program that trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -92,6 +93,8 @@ pub(super) struct History {
     pub sidecar: Option<String>,
     /// Checkpoints by age, the finished adapter last.
     pub weights: Vec<Weights>,
+    /// What was found in a run of the adapter, and in which file that lies.
+    pub verdict: Option<(PathBuf, Verdict)>,
     /// Settings by our canonical keys.
     pub settings: BTreeMap<String, Value>,
     /// Settings that this program calls otherwise than its relatives: canonical key, its key.

@@ -37,6 +37,11 @@ enum Parts {
 }
 
 impl AblateArgs {
+    /// Not asked for.
+    pub fn none() -> Self {
+        Self { ablate: None, ablate_prompts: 8, ablate_strength: None }
+    }
+
     /// Whether it is asked for.
     pub fn wanted(&self) -> bool {
         self.ablate.is_some()

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use lora_eval::grid::{Ablated, Backend, Options, Outcome, Plan, Request, execute};
-use lora_eval::report::render;
+use lora_eval::report::{RunView, render};
 use lora_eval::run::{
     AdapterRecord, BaseRecord, FORMAT, LockMode, PlanRecord, Run, RunKind, RunRecord, Shard, Start,
 };
@@ -16,6 +17,17 @@ use serde_json::json;
 use super::{Args, ablate};
 use crate::cli::global::Global;
 use crate::cli::{RESUMABLE, output, progress, report, table};
+
+/// A grid that is made, as far as it was this process's to make.
+pub struct Made {
+    /// The run as it lies on disk.
+    pub view: RunView,
+    done: Outcome,
+    report: Option<PathBuf>,
+    seconds: f64,
+    /// Whether blocks of the adapter were switched off now.
+    ablated: bool,
+}
 
 /// A grid on its way.
 pub(super) struct Job<'a> {
@@ -76,7 +88,7 @@ impl Job<'_> {
         plan: &Plan,
         on: (&str, &str),
         backend: &mut dyn Backend,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Option<Made>> {
         let start = Instant::now();
         if self.axes.iter().all(|adapter| adapter.fixed.is_some() || adapter.on_demand) {
             output::warn(
@@ -86,7 +98,7 @@ impl Job<'_> {
         let record = self.record(plan.record(), on);
         let shard = self.args.shard.unwrap_or(Shard::WHOLE);
         if self.args.dry_run {
-            return self.dry_run(plan, &record, shard);
+            return self.dry_run(plan, &record, shard).map(|()| None);
         }
         let (run, started) = Run::create(&self.args.out, &record)?;
         let judged = run.record().judges.clone();
@@ -133,51 +145,7 @@ impl Job<'_> {
         bar.finish_and_clear();
         let done = done?;
         self.ablate(&run, plan, backend)?;
-        self.finish(&run, done, start)
-    }
-
-    fn finish(&self, run: &Run, done: Outcome, start: Instant) -> anyhow::Result<()> {
-        let view = report::view(run)?;
-        let mut report_path = None;
-        if view.missing.is_empty() {
-            run.write_scores(&view.scores)?;
-            run.write_report(&render(std::slice::from_ref(&view))?)?;
-            report_path = Some(run.path().join("report.html"));
-        }
-        let ablation = view.ablation.as_ref().filter(|_| self.ablated.is_some());
-        let planned = run.record().plan.cells.len();
-        if self.global.json {
-            let mut result = json!({
-                "out": run.path(), "cells": planned, "written": done.written,
-                "batches": done.batches, "missing": view.missing.len(),
-                "report": report_path, "scores": view.scores,
-                "seconds": start.elapsed().as_secs_f64(),
-            });
-            if let Some(ablation) = ablation {
-                result["ablation"] = json!(ablation);
-            }
-            return output::json(&result);
-        }
-        let mut text = format!(
-            "{}: {planned} cells, {} made now in {} batches, {:.1} s\n",
-            run.path().display(),
-            done.written,
-            done.batches,
-            start.elapsed().as_secs_f64()
-        );
-        if let Some(path) = report_path {
-            text.push_str(&table::scores(&view.scores));
-            text.push_str(&ablation.map_or_else(String::new, ablate::table));
-            let _ = writeln!(text, "report    {}", path.display());
-        } else {
-            let _ = writeln!(
-                text,
-                "{} cells are other shards'; when all are done: lora-eval report {}",
-                view.missing.len(),
-                run.path().display()
-            );
-        }
-        output::print(&text)
+        finish(&run, done, start, self.ablated.is_some()).map(Some)
     }
 
     fn dry_run(&self, plan: &Plan, record: &RunRecord, shard: Shard) -> anyhow::Result<()> {
@@ -229,6 +197,55 @@ impl Job<'_> {
                 writeln!(text, "time       known after the first batch; the progress bar shows it")
             }
         };
+        output::print(&text)
+    }
+}
+
+/// Scores what is there; a run that is whole gets its scores and its report.
+fn finish(run: &Run, done: Outcome, start: Instant, ablated: bool) -> anyhow::Result<Made> {
+    let view = report::view(run)?;
+    let mut report = None;
+    if view.missing.is_empty() {
+        run.write_scores(&view.scores)?;
+        run.write_report(&render(std::slice::from_ref(&view))?)?;
+        report = Some(run.path().join("report.html"));
+    }
+    Ok(Made { view, done, report, seconds: start.elapsed().as_secs_f64(), ablated })
+}
+
+impl Made {
+    /// Prints what was made.
+    pub fn show(&self, global: &Global) -> anyhow::Result<()> {
+        let Self { view, done, report, seconds, ablated } = self;
+        let ablation = view.ablation.as_ref().filter(|_| *ablated);
+        let planned = view.record.plan.cells.len();
+        if global.json {
+            let mut result = json!({
+                "out": view.path, "cells": planned, "written": done.written,
+                "batches": done.batches, "missing": view.missing.len(),
+                "report": report, "scores": view.scores, "seconds": seconds,
+            });
+            if let Some(ablation) = ablation {
+                result["ablation"] = json!(ablation);
+            }
+            return output::json(&result);
+        }
+        let path = view.path.display();
+        let mut text = format!(
+            "{path}: {planned} cells, {} made now in {} batches, {seconds:.1} s\n",
+            done.written, done.batches,
+        );
+        if let Some(report) = report {
+            text.push_str(&table::scores(&view.scores));
+            text.push_str(&ablation.map_or_else(String::new, ablate::table));
+            let _ = writeln!(text, "report    {}", report.display());
+        } else {
+            let missing = view.missing.len();
+            let _ = writeln!(
+                text,
+                "{missing} cells are other shards'; when all are done: lora-eval report {path}"
+            );
+        }
         output::print(&text)
     }
 }

@@ -4,7 +4,7 @@ mod ablate;
 mod job;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
@@ -18,11 +18,13 @@ use lora_eval::prompt::Prompt;
 use lora_eval::run::{AdapterRecord, BaseRecord, Run, RunKind, Shard};
 use lora_eval::suite::{Input, Strengths, Suite, parse_seeds};
 
+use super::adapters::Reference;
 use super::global::Global;
 use super::images::{self, Images};
 use super::language::{self, Model};
 use super::{generate, output};
 use job::Job;
+pub use job::Made;
 
 /// Generate over a suite of prompts at every strength, score, and report
 ///
@@ -77,6 +79,40 @@ pub struct Args {
     ablate: ablate::AblateArgs,
 }
 
+/// What the grid of one adapter at the suite's strengths may be told besides.
+#[derive(Debug, Clone)]
+pub struct Rest {
+    /// Strengths instead of the suite's.
+    pub strengths: Option<Strengths>,
+    /// Another autoencoder.
+    pub vae: Option<PathBuf>,
+    /// Models that judge pictures.
+    pub judges: images::JudgeArgs,
+}
+
+impl Args {
+    /// The grid of one adapter, as `lora-eval grid SUITE --base BASE --lora NAME=PATH --out RUN`.
+    pub fn of(suite: &Path, base: &str, lora: Reference, out: PathBuf, rest: Rest) -> Self {
+        let Rest { strengths, vae, judges } = rest;
+        Self {
+            suite: suite.to_owned(),
+            base: base.to_owned(),
+            lora: language::LoraArgs { loras: vec![lora], lora_dir: None },
+            out,
+            strengths,
+            seeds: None,
+            shard: None,
+            max_batch: None,
+            vae,
+            dry_run: false,
+            strict: false,
+            backend: Which::Model,
+            judges,
+            ablate: ablate::AblateArgs::none(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Which {
     Model,
@@ -109,6 +145,14 @@ fn backend(text: &str) -> Result<Which, String> {
 }
 
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
+    match make(global, args)? {
+        Some(made) => made.show(global),
+        None => Ok(()),
+    }
+}
+
+/// Makes the cells that are missing; nothing where it is a dry run.
+pub fn make(global: &Global, args: &Args) -> anyhow::Result<Option<Made>> {
     let suite = suite(args)?;
     let named = args.lora.named(&tags(&suite)?)?;
     let created = created(args);
@@ -163,7 +207,7 @@ fn write(
     suite: &Suite,
     (base, named): (Base, &[language::Named]),
     created: String,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Made>> {
     let ablated = args.ablate.target(suite, &base, named)?;
     let Model { base, loaded, adapters, axes } = language::open(global, base, named, args.strict)?;
     // quantised weights used as they are, or decoded to a type
@@ -193,7 +237,7 @@ fn draw(
     suite: &Suite,
     (base, named): (Base, &[language::Named]),
     created: String,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Made>> {
     let ablated = args.ablate.target(suite, &base, named)?;
     let Images { base, model, adapters, axes, name } =
         images::open(global, base, named, args.strict)?;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use candle_core::{Tensor, Var};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::checkpoint::{Checkpoints, Saved};
@@ -46,7 +47,8 @@ pub struct Parts<'a> {
 }
 
 /// How a training ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Ending {
     /// All steps were taken.
     Complete,
@@ -361,7 +363,7 @@ impl<'a> Trainer<'a> {
             }
             Ending::Stopped => "stopped from outside; `--resume` goes on".to_owned(),
         };
-        self.say(&Event::End { step: self.state.step, reason })
+        self.say(&Event::End { step: self.state.step, ending, reason })
     }
 
     /// Where the checkpoint of a step has the adapter of that name.

@@ -4,6 +4,7 @@ mod board;
 mod json;
 mod own;
 mod state;
+mod verdict;
 mod weights;
 
 use std::fs;
@@ -21,8 +22,8 @@ const MOST_FILES: usize = 100_000;
 const MOST_BYTES: u64 = 1 << 30;
 
 /// Reads a training's folder: the log of our trainer, or transformers' state, or `TensorBoard`'s files;
-/// and in any case the adapters.
-pub(super) fn history(dir: &Path) -> Result<History, DoctorError> {
+/// and in any case the adapters, and what was found in a run of them.
+pub(super) fn history(dir: &Path, run: Option<&Path>) -> Result<History, DoctorError> {
     let files = files(dir)?;
     let mut history = History::default();
     let found = own::read(dir, &mut history)?
@@ -35,6 +36,9 @@ pub(super) fn history(dir: &Path) -> Result<History, DoctorError> {
     if !found {
         history.notes.push("there is no log, so the curves could not be judged".to_owned());
     }
+    verdict::read(dir, run, &files, &mut history)?;
+    let read = history.verdict.as_ref().map(|(path, _)| path.clone());
+    history.read.extend(read);
     Ok(history)
 }
 

@@ -1,7 +1,7 @@
 //! Changes too small to show.
 
 use super::super::curve::windows;
-use super::super::diagnosis::{Finding, Rule};
+use super::super::diagnosis::{Finding, Patch, Rule};
 use super::super::history::History;
 use super::patch::{patch, plain};
 use super::{FEW, short};
@@ -9,7 +9,7 @@ use super::{FEW, short};
 /// Below this median ‖ΔW‖/‖W‖ an adapter does not show.
 pub(super) const FLOOR: f64 = 1e-4;
 /// Below this alpha/rank the learning rate has to make up for the scale.
-const SMALL: f64 = 0.25;
+pub(super) const SMALL: f64 = 0.25;
 
 /// alpha/rank below ¼, as by sd-scripts' default alpha of 1, or a change below the floor at a scale
 /// below 1; unless the change or a fall of the loss shows that the learning rate made up for it.
@@ -35,20 +35,26 @@ pub(super) fn scale_too_small(history: &History) -> Option<Finding> {
         delta.map(|p| format!("at step {} the median ‖ΔW‖/‖W‖ is {}", p.step, short(p.value))),
     );
     evidence.extend(unlearnt.map(|guard| format!("step {}: {}", guard.step, guard.action)));
-    let full = rank.map(|rank| if history.is_on("adapter.rslora") { rank.sqrt() } else { rank });
-    let why = "alpha/rank of 1 lets the learning rate mean what it says";
     Some(Finding {
         rule: Rule::ScaleTooSmall,
         evidence,
         meaning:
             "alpha was left at a small default (sd-scripts: 1), so what is learnt hardly shows"
                 .to_owned(),
-        patch: full.map(|alpha| patch(history, "adapter.alpha", plain(alpha), why.to_owned())),
+        patch: full_scale(history),
     })
 }
 
+/// The alpha at which the change is multiplied by 1.
+pub(super) fn full_scale(history: &History) -> Option<Patch> {
+    let rank = history.number("adapter.rank")?;
+    let alpha = if history.is_on("adapter.rslora") { rank.sqrt() } else { rank };
+    let why = "alpha/rank of 1 lets the learning rate mean what it says";
+    Some(patch(history, "adapter.alpha", plain(alpha), why.to_owned()))
+}
+
 /// Whether the training loss or the held-out loss fell by a tenth, beyond its noise.
-fn fell(history: &History) -> bool {
+pub(super) fn fell(history: &History) -> bool {
     let held_out = history.held_out.points();
     let held_out_fell = held_out
         .first()

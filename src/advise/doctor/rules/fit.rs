@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::super::curve::{Point, Window, windows};
 use super::super::diagnosis::{Finding, Patch, Rule};
 use super::super::history::{History, Origin};
-use super::patch::{patch, plain};
+use super::patch::{patch, rank_times};
 use super::{FEW, percent, short};
 
 /// So many evaluations in a row that are worse than the one before show that a model overfits.
@@ -140,19 +140,8 @@ fn next_after_plateau(history: &History) -> Option<Patch> {
         let why = "a rate that falls lets the loss settle below where a constant one holds it";
         return Some(patch(history, "schedule.kind", "cosine".into(), why.to_owned()));
     }
-    let rank = history.number("adapter.rank").filter(|rank| *rank >= 1.0)?;
     let why = "twice the rank holds twice as much; keep it only if the held-out loss gets better";
-    let scale = history.number("adapter.alpha").map(|alpha| {
-        let grown = if history.is_on("adapter.rslora") { 2_f64.sqrt() } else { 2.0 };
-        format!(
-            "; with alpha {alpha} as it is, alpha/rank becomes {}: set alpha to {} with it, and the \
-             change keeps its scale",
-            short(alpha / (2.0 * rank)),
-            short(grown * alpha)
-        )
-    });
-    let why = format!("{why}{}", scale.unwrap_or_default());
-    Some(patch(history, "adapter.rank", plain(2.0 * rank), why))
+    rank_times(history, 2.0, why)
 }
 
 #[cfg(test)]

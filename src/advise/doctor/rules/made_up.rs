@@ -9,6 +9,8 @@ use super::super::diagnosis::{Finding, Patch, Rule};
 use super::super::history::{History, Origin, Task, Weights};
 use super::apply;
 use crate::base::random::Random;
+use crate::run::Verdict;
+use crate::run::verdict::Outcome;
 
 /// `n` steps of a curve of the time from 0 to 1, each times a number of mean 1: 10 % of noise as of
 /// texts, or the log-normal noise of a diffusion loss, whose deviation is two thirds of its mean.
@@ -83,6 +85,44 @@ pub(super) fn weights(name: &str) -> Weights {
         modules: 4,
         scale: None,
     }
+}
+
+/// The verdict on a run with these outcomes at these strengths: of a gain, of a guard.
+pub(super) fn verdict(strengths: &[(f64, Outcome, Outcome)]) -> (PathBuf, Verdict) {
+    let rule = |strength: f64, rule: &str, kind: &str, outcome: Outcome| {
+        json!({
+            "rule": rule, "kind": kind, "severity": "error", "outcome": outcome,
+            "sentence": format!("{rule} at {strength}"), "against": "base", "pairs": 8, "prompts": 8,
+        })
+    };
+    let at = |(strength, gain, guard): &(f64, Outcome, Outcome)| {
+        let kept = |outcome| outcome == Outcome::Pass;
+        let passes = if kept(*gain) && kept(*guard) { "pass" } else { "regression" };
+        json!({
+            "strength": strength, "verdict": passes, "safe": kept(*guard), "p": null,
+            "adjusted_p": null, "wins": 0.0, "gain": null, "damage": null,
+            "rules": [
+                rule(*strength, "effect", "effect", Outcome::Pass),
+                rule(*strength, "gain", "gain", *gain),
+                rule(*strength, "guard", "guard", *guard),
+            ],
+        })
+    };
+    let verdict = json!({
+        "format": 1, "program": "", "verdict": "inconclusive", "headline": "the headline",
+        "reasons": [], "asked": null, "recommended": null, "safe": null, "nearest": null,
+        "strengths": strengths.iter().map(at).collect::<Vec<_>>(),
+        "evidence": {"cells": 0, "pairs": {}, "prompts": {}, "further_prompts": {}},
+        "worst": [], "notes": [], "signatures": {},
+        "policy": {
+            "name": "built-in", "sha256": "", "confidence": 0.95, "method": "", "resamples": 0,
+            "seed": 0,
+        },
+        "subject": {
+            "run": "run", "base": "", "adapters": {}, "suite": "", "plan": "", "cells": "",
+        },
+    });
+    (PathBuf::from("run/verdict.json"), serde_json::from_value(verdict).unwrap())
 }
 
 pub(super) fn rules(history: &History) -> Vec<Rule> {

@@ -6,6 +6,7 @@ mod fit;
 mod oscillation;
 mod patch;
 mod rate;
+mod verdict;
 mod weights;
 
 use super::diagnosis::{Finding, Patch, Rule};
@@ -19,7 +20,7 @@ const FEW: usize = 16;
 const GUARDS: usize = 5;
 
 /// Every rule, most severe first.
-const RULES: [fn(&History) -> Option<Finding>; 10] = [
+const RULES: [fn(&History) -> Option<Finding>; 16] = [
     weights::poisoned,
     divergence::diverged,
     rate::zero,
@@ -28,15 +29,27 @@ const RULES: [fn(&History) -> Option<Finding>; 10] = [
     effect::scale_too_small,
     oscillation::oscillation,
     fit::overfitting,
+    verdict::no_effect,
+    verdict::base_damaged,
+    verdict::leaks,
+    verdict::too_strong,
+    verdict::too_weak,
+    verdict::no_gain,
     rate::too_low,
     fit::plateau,
 ];
 
 /// All findings, most severe first. A training that was thrown about says nothing of too low a rate
-/// or of a plateau.
+/// or of a plateau, and where the base is damaged or strength 1 too much, more of it is no help.
 pub(super) fn apply(history: &History) -> Vec<Finding> {
     let mut findings: Vec<Finding> = RULES.iter().filter_map(|rule| rule(history)).collect();
-    if findings.iter().any(|f| matches!(f.rule, Rule::Diverged | Rule::Oscillation)) {
+    let too_much = |finding: &Finding| {
+        matches!(
+            finding.rule,
+            Rule::Diverged | Rule::Oscillation | Rule::BaseDamaged | Rule::Leaks | Rule::TooStrong
+        )
+    };
+    if findings.iter().any(too_much) {
         findings.retain(|f| !matches!(f.rule, Rule::RateTooLow | Rule::Plateau));
     }
     findings
@@ -57,6 +70,9 @@ pub(super) fn not_judged(history: &History) -> Vec<String> {
     }
     if points > 0 && history.rate.len() == 0 {
         notes.push("no learning rate was logged".to_owned());
+    }
+    if let Some((path, verdict)) = &history.verdict {
+        notes.push(format!("{}: {}", path.display(), verdict.headline));
     }
     for guard in history.guards.iter().take(GUARDS) {
         notes.push(format!("step {}: {}: {}", guard.step, guard.kind, guard.action));

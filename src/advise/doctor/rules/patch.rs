@@ -4,6 +4,7 @@ use serde_json::{Number, Value};
 
 use super::super::diagnosis::Patch;
 use super::super::history::{History, Origin, Task};
+use super::short;
 
 /// Our keys, sd-scripts', and those of transformers and PEFT; empty where there is none.
 const NAMES: [(&str, &str, &str); 9] = [
@@ -50,6 +51,41 @@ pub(super) fn plain(value: f64) -> Value {
     #[expect(clippy::cast_possible_truncation, reason = "checked to be a small whole number")]
     let whole = (value.fract() == 0.0 && value.abs() < 1e9).then_some(value as i64);
     whole.map_or_else(|| Number::from_f64(value).map_or(Value::Null, Value::Number), Value::from)
+}
+
+/// The key of the training's length, and its value changed: our `10 epochs`, or others' steps.
+pub(super) fn length(
+    history: &History,
+    change: impl Fn(u64) -> Option<u64>,
+) -> Option<(&'static str, Value)> {
+    if let Some((count, unit)) = history.word("run.length").and_then(|text| text.split_once(' ')) {
+        let changed = change(count.parse().ok()?)?;
+        return Some(("run.length", format!("{changed} {unit}").into()));
+    }
+    let steps = history.number("run.steps").filter(|steps| (1.0..1e15).contains(steps))?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be a small positive number"
+    )]
+    Some(("run.steps", change(steps as u64)?.into()))
+}
+
+/// The rank times a power of 2, and what becomes of alpha/rank where alpha stays.
+pub(super) fn rank_times(history: &History, factor: f64, why: &str) -> Option<Patch> {
+    let rank = history.number("adapter.rank").filter(|rank| rank * factor >= 1.0)?;
+    let rank = (rank * factor).floor();
+    let scale = history.number("adapter.alpha").map(|alpha| {
+        let change = if history.is_on("adapter.rslora") { factor.sqrt() } else { factor };
+        format!(
+            "; with alpha {alpha} as it is, alpha/rank becomes {}: set alpha to {} with it, and the \
+             change keeps its scale",
+            short(alpha / rank),
+            short(change * alpha)
+        )
+    });
+    let why = format!("{why}{}", scale.unwrap_or_default());
+    Some(patch(history, "adapter.rank", plain(rank), why))
 }
 
 /// Where a learning rate starts: 10⁻⁴ for pictures (diffusers, sd-scripts), 2·10⁻⁴ for texts

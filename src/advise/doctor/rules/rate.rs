@@ -1,11 +1,9 @@
 //! Learning rates that are 0 or too low.
 
-use serde_json::Value;
-
 use super::super::curve::{Point, windows};
 use super::super::diagnosis::{Finding, Rule};
 use super::super::history::History;
-use super::patch::{patch, plain, rate_times, usual_rate};
+use super::patch::{length, patch, rate_times, usual_rate};
 use super::{FEW, percent, short};
 
 /// Fewest logged rates in a row that are 0 where nothing ends or begins.
@@ -69,7 +67,7 @@ pub(super) fn too_low(history: &History) -> Option<Finding> {
         (straight(history)?, 2.0, "the loss had not settled when the training ended")
     };
     let fast = rate.is_some_and(|rate| rate >= 5.0 * usual_rate(history));
-    let patch = match twice_as_long(history) {
+    let patch = match length(history, |length| length.checked_mul(2)) {
         Some((key, length)) if fast => {
             let why = "the rate is high already, so the training needs more steps";
             Some(patch(history, key, length, why.to_owned()))
@@ -83,16 +81,6 @@ pub(super) fn too_low(history: &History) -> Option<Finding> {
             .to_owned(),
         patch,
     })
-}
-
-/// The key of the training's length, and twice its value: our `10 epochs`, or others' steps.
-fn twice_as_long(history: &History) -> Option<(&'static str, Value)> {
-    if let Some((count, unit)) = history.word("run.length").and_then(|text| text.split_once(' ')) {
-        let twice = count.parse::<u64>().ok()?.checked_mul(2)?;
-        return Some(("run.length", format!("{twice} {unit}").into()));
-    }
-    let steps = history.number("run.steps").filter(|steps| *steps >= 1.0)?;
-    Some(("run.steps", plain(2.0 * steps)))
 }
 
 /// ‖ΔW‖/‖W‖ below 10⁻⁴ at a scale that is not to blame.

@@ -1,0 +1,129 @@
+//! One variant: trained, its grid made, judged.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use lora_eval::config::Resolved;
+use lora_eval::report::RunView;
+use lora_eval::run::Verdict;
+use lora_eval::run::experiment::{Failed, Judged, Trained, Variant};
+use lora_eval::train::{Ending, Outcome, finished, has_begun};
+
+use super::super::adapters::Reference;
+use super::super::global::Global;
+use super::super::{check, grid, output, train};
+use super::Args;
+use super::plan::Planned;
+
+/// What became of a variant.
+pub enum Ended {
+    /// It has a verdict.
+    Judged(Variant, Box<RunView>),
+    /// A step failed.
+    Failed(Variant),
+    /// Somebody wants it to stop.
+    Stopped,
+}
+
+/// Makes what is missing of a variant.
+pub fn make(global: &Global, args: &Args, folder: &Path, planned: &Planned) -> Ended {
+    let mut variant = Variant {
+        value: planned.value.clone(),
+        folder: planned.folder.clone(),
+        rank: None,
+        trained: None,
+        judged: None,
+        failed: None,
+    };
+    let fail = |mut variant: Variant, step: &str, error: &anyhow::Error| {
+        variant.failed = Some(Failed { step: step.to_owned(), error: output::whole(error) });
+        Ended::Failed(variant)
+    };
+    let resolved = match &planned.resolved {
+        Ok(resolved) => resolved,
+        Err(error) => return fail(variant, "configuration", error),
+    };
+    let outcome = match trained(global, &planned.name(), resolved) {
+        Ok(Some(outcome)) => outcome,
+        Ok(None) => return Ended::Stopped,
+        Err(error) => return fail(variant, "train", &error),
+    };
+    variant.trained = Some(record(folder, &outcome));
+    let view =
+        match drawn(global, args, &folder.join(&planned.folder).join("run"), resolved, &outcome) {
+            Ok(mut view) => {
+                view.title = planned.name();
+                view
+            }
+            Err(error) => return fail(variant, "grid", &error),
+        };
+    match judged(args, &view) {
+        Ok(verdict) => {
+            variant.judged = Some(Judged::of(&verdict));
+            Ended::Judged(variant, Box::new(view))
+        }
+        Err(error) => fail(variant, "check", &error),
+    }
+}
+
+/// The adapter that is judged: the one with the lowest held-out loss.
+fn adapter(outcome: &Outcome) -> &Path {
+    outcome.best.as_ref().unwrap_or(&outcome.adapter)
+}
+
+fn record(folder: &Path, outcome: &Outcome) -> Trained {
+    let adapter = adapter(outcome);
+    let below = adapter.strip_prefix(folder).unwrap_or(adapter);
+    Trained {
+        adapter: below.display().to_string(),
+        steps: outcome.state.step,
+        stopped_early: outcome.ending == Ending::EarlyStop,
+        held_out: outcome.state.best.map(|(loss, _)| loss),
+        held_out_step: outcome.state.best.map(|(_, step)| step),
+    }
+}
+
+/// The training's end; nothing where it was stopped.
+fn trained(global: &Global, name: &str, resolved: &Resolved) -> anyhow::Result<Option<Outcome>> {
+    if let Some(outcome) = finished(&resolved.settings)? {
+        output::note(&format!("{name} is trained already"));
+        return Ok(Some(outcome));
+    }
+    let outcome = train::train(global, has_begun(&resolved.settings), resolved)?;
+    // a request that comes with the last step finds nothing to stop, and is meant all the same
+    let stopped = outcome.ending == Ending::Stopped || train::STOP.load(Ordering::Relaxed);
+    Ok((!stopped).then_some(outcome))
+}
+
+/// The run of the variant's adapter.
+fn drawn(
+    global: &Global,
+    args: &Args,
+    run: &Path,
+    resolved: &Resolved,
+    outcome: &Outcome,
+) -> anyhow::Result<RunView> {
+    let settings = &resolved.settings;
+    let lora = Reference {
+        name: Some(settings.output.name.clone()),
+        path: adapter(outcome).to_owned(),
+        given: false,
+        text_encoder: 1.0,
+        unet: 1.0,
+        blocks: Vec::new(),
+    };
+    let rest = grid::Rest {
+        strengths: args.strengths.clone(),
+        vae: settings.base.vae.clone(),
+        judges: args.judges.clone(),
+    };
+    let args = grid::Args::of(&args.suite, &settings.base.model, lora, run.to_owned(), rest);
+    let made = grid::make(global, &args)?;
+    made.map(|made| made.view).ok_or_else(|| anyhow::anyhow!("{}: nothing was made", run.display()))
+}
+
+/// The verdict on a run, which also lies in it.
+fn judged(args: &Args, view: &RunView) -> anyhow::Result<Verdict> {
+    let (run, policy) = (view.path.clone(), args.policy.clone());
+    check::judged(&check::Args { run, policy, ..check::Args::default() })
+}
