@@ -39,9 +39,9 @@ fn main() {
     let start = Instant::now();
     let run = Run::open(run.path()).unwrap();
     let cells = run.verified().unwrap();
-    let read = start.elapsed();
+    let read = start.elapsed().as_secs_f64();
     let measures = lora_eval::grid::measures(run.record(), &cells.cells.found).unwrap();
-    let measured = start.elapsed();
+    let measured = start.elapsed().as_secs_f64();
     let policy = Policy::built_in().unwrap();
     let verdict = judge(&Case {
         path: run.path(),
@@ -54,13 +54,13 @@ fn main() {
         approving: false,
         training: None,
     });
-    let judged = start.elapsed();
+    let judged = start.elapsed().as_secs_f64();
     println!(
         "{number} cells: read {:.2} s, scored {:.2} s, judged {:.2} s, in all {:.2} s on {} threads; {:.0} MB at most\n{}",
-        read.as_secs_f64(),
-        (measured - read).as_secs_f64(),
-        (judged - measured).as_secs_f64(),
-        judged.as_secs_f64(),
+        read,
+        measured - read,
+        judged - measured,
+        judged,
         rayon::current_num_threads(),
         ALLOCATOR.peak_usage_as_mb(),
         verdict.unwrap().headline
@@ -96,10 +96,10 @@ fn made() -> (RunRecord, Vec<Cell>) {
         }
     }
     let ids: Vec<String> = cells.iter().map(|cell| cell.cell.clone()).collect();
-    (record(prompts, ids), cells)
+    (record(&prompts, ids), cells)
 }
 
-fn record(prompts: Vec<Value>, ids: Vec<String>) -> RunRecord {
+fn record(prompts: &[Value], ids: Vec<String>) -> RunRecord {
     RunRecord {
         format: FORMAT,
         program: "lora-eval".to_owned(),

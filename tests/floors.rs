@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Modules and their floors. Modules of equal number are siblings.
-const FLOORS: [(&str, u8); 28] = [
+const FLOORS: [(&str, u8); 29] = [
     ("base", 0),
     ("linalg", 0),
     ("tensors", 1), // the first floor's lower landing: files of tensors need `base`
@@ -25,6 +25,7 @@ const FLOORS: [(&str, u8); 28] = [
     ("text", 2),
     ("nn", 3),
     ("data", 3),
+    ("demo", 3),
     ("model", 4),
     ("extract", 5),
     ("merge", 5),

@@ -86,6 +86,27 @@ fn device(text: &str) -> Result<Device, String> {
 }
 
 impl Global {
+    /// These flags as words of a command line.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut push = |word: String| words.push(word);
+        match self.device {
+            Device::Auto => {}
+            Device::Cpu => push("--device=cpu".to_owned()),
+            Device::Cuda(n) => push(format!("--device=cuda:{n}")),
+        }
+        if let Some(dtype) = self.dtype.to_possible_value().filter(|_| self.dtype != Dtype::Auto) {
+            push(format!("--dtype={}", dtype.get_name()));
+        }
+        if let Some(threads) = self.threads {
+            push(format!("--threads={threads}"));
+        }
+        let flags = [(self.json, "--json"), (self.quiet, "--quiet")];
+        flags.iter().filter(|(set, _)| *set).for_each(|(_, flag)| push((*flag).to_owned()));
+        (0..self.verbose).for_each(|_| push("--verbose".to_owned()));
+        words
+    }
+
     /// Sends notes and warnings to standard error.
     pub fn start_logging(&self) {
         let level = match (self.quiet, self.verbose) {

@@ -9,6 +9,7 @@ mod advise;
 mod check;
 mod combine;
 mod convert;
+mod demo;
 mod doctor;
 mod experiment;
 mod extract;
@@ -85,6 +86,7 @@ enum Verb {
     Experiment(experiment::Args),
     Advise(advise::Args),
     Doctor(doctor::Args),
+    Demo(demo::Args),
     Prompt(prompt::Args),
     Metric(metric::Args),
     #[command(hide = true)]
@@ -106,6 +108,11 @@ fn stop_cleanly() {
         // a training saves first; who cannot wait asks twice
         if train::TRAINING.load(Ordering::Relaxed) && !train::STOP.swap(true, Ordering::Relaxed) {
             eprintln!("\ninterrupted; saving after this step (again to stop at once)");
+            return;
+        }
+        // a step of the demo hears of it too
+        if demo::RUNNING.load(Ordering::Relaxed) && !demo::INTERRUPTED.swap(true, Ordering::Relaxed)
+        {
             return;
         }
         lora_eval::base::atomic::remove_unfinished();
@@ -133,6 +140,7 @@ pub fn run() -> ExitCode {
         let done = match cli.verb {
             // verbs whose answer is an exit code
             Verb::Check(args) => return check::run(&cli.global, &args),
+            Verb::Demo(args) => return demo::run(&cli.global, &args),
             Verb::Experiment(args) => return experiment::run(&cli.global, &args),
             Verb::Inspect(args) => inspect::run(&cli.global, &args),
             Verb::Merge(args) => merge::run(&cli.global, &args),

@@ -1,10 +1,16 @@
 //! Floor 1: from the name of a base to a path.
 //!
-//! A base is named by a path, or as `hf:OWNER/NAME[@REVISION]`, which is looked up in the local cache
-//! of Hugging Face's tools (`HF_HUB_CACHE`, `HF_HOME`, else `~/.cache/huggingface/hub`). Nothing is
+//! A base is named by a path; as `demo:image` or `demo:text`, which are part of the program and are
+//! unpacked to its cache; or as `hf:OWNER/NAME[@REVISION]`, which is looked up in the local cache of
+//! Hugging Face's tools (`HF_HUB_CACHE`, `HF_HOME`, else `~/.cache/huggingface/hub`). Nothing is
 //! downloaded.
 
+mod shipped;
+
+use std::io;
 use std::path::{Path, PathBuf};
+
+use shipped::Shipped;
 
 /// Why a name leads nowhere.
 #[derive(Debug, thiserror::Error)]
@@ -30,20 +36,35 @@ pub enum HubError {
         /// Where it was looked for.
         cache: PathBuf,
     },
-    /// A base that this build does not ship.
+    /// Not a model that is part of the program.
     #[error(
-        "`{name}` is not shipped with this version\nhint: name a folder or a .safetensors file"
+        "`{name}` is not a model that comes with this program\nhint: there are `demo:image` and `demo:text`"
     )]
     Demo {
         /// What was given.
         name: String,
     },
+    /// A model of the program cannot be unpacked.
+    #[error(
+        "{}: `{name}` cannot be unpacked there: {error}\nhint: set `XDG_CACHE_HOME` to a folder that can be written",
+        path.display()
+    )]
+    Unpack {
+        /// What was given.
+        name: &'static str,
+        /// The file that could not be read or written.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
 }
 
-/// The path of a base, looked up in the cache where it is named `hf:…`.
+/// The path of a base: that of a `demo:…` after it is unpacked, that of an `hf:…` in the cache.
 pub fn resolve(base: &str) -> Result<PathBuf, HubError> {
     if base.starts_with("demo:") && !Path::new(base).exists() {
-        return Err(HubError::Demo { name: base.to_owned() });
+        let shipped = Shipped::named(base);
+        let shipped = shipped.ok_or_else(|| HubError::Demo { name: base.to_owned() })?;
+        return shipped.unpack(&caches().unwrap_or_else(std::env::temp_dir).join("lora-eval"));
     }
     match base.strip_prefix("hf:") {
         Some(name) => in_cache(base, name, &cache()),
@@ -51,17 +72,22 @@ pub fn resolve(base: &str) -> Result<PathBuf, HubError> {
     }
 }
 
+/// What an environment variable holds, unless that is nothing.
+fn set(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// Where programs keep what they can make again.
+fn caches() -> Option<PathBuf> {
+    set("XDG_CACHE_HOME").or_else(|| Some(std::env::home_dir()?.join(".cache")))
+}
+
 /// Where Hugging Face's tools keep models.
 fn cache() -> PathBuf {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     if let Some(cache) = set("HF_HUB_CACHE").or_else(|| set("HUGGINGFACE_HUB_CACHE")) {
-        return cache.into();
+        return cache;
     }
-    let home = set("HF_HOME").map(PathBuf::from);
-    let home = home.or_else(|| {
-        let cache = set("XDG_CACHE_HOME").map(PathBuf::from);
-        cache.or_else(|| Some(std::env::home_dir()?.join(".cache"))).map(|c| c.join("huggingface"))
-    });
+    let home = set("HF_HOME").or_else(|| Some(caches()?.join("huggingface")));
     home.unwrap_or_default().join("hub")
 }
 

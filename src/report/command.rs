@@ -125,7 +125,7 @@ pub fn settings<'a>(
 
 /// `word` as one word of a POSIX shell; with control characters, in the `$'…'` form that bash,
 /// zsh, ksh and POSIX 2024 know. No shell can pass a NUL.
-fn quoted(word: &str) -> Option<String> {
+pub fn quoted(word: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,+@%".contains(c);
     if word.contains('\0') {
         None

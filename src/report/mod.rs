@@ -2,6 +2,7 @@
 //!
 //! - [`render`], [`render_in`], [`render_experiment`]: the file as text
 //! - [`RunView`]: what a run gives to it
+//! - [`quoted`]: a word as a shell takes it
 //!
 //! Nothing is computed here that decides anything: scores, intervals and p-values are those of
 //! `scores.json`. The page needs no network and no script to be read; its content security policy
@@ -32,5 +33,6 @@ mod summary;
 mod text;
 mod view;
 
+pub use command::quoted;
 pub use error::ReportError;
 pub use view::{RunView, render, render_experiment, render_in};
