@@ -160,7 +160,12 @@ fn cell(id: &str, group: &str, seed: u64, strength: f64, output: String, kl: f64
         group: group.to_owned(),
         prompt: "say".to_owned(),
         strength,
-        adapters: vec![AdapterAt { name: "house".to_owned(), strength, text_encoder: None }],
+        adapters: vec![AdapterAt {
+            name: "house".to_owned(),
+            strength,
+            text_encoder: None,
+            blocks: Vec::new(),
+        }],
         axes: BTreeMap::new(),
         seed,
         output,

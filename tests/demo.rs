@@ -20,7 +20,7 @@ fn the_quick_demo_judges_and_reports_both_models_and_goes_on_where_it_was() {
     let first = demo(home.path(), &["--quick", "--json"]);
     assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
     let said: Value = serde_json::from_slice(&first.stdout).unwrap();
-    let out = home.path().join("runs/demo");
+    let out = home.path().join("runs/demo-quick");
     let report = fs::read_to_string(out.join("report.html")).unwrap();
     assert!(report.contains("striped") && report.contains("house-style"));
     for name in ["image", "text"] {
@@ -59,6 +59,17 @@ fn a_folder_that_cannot_be_written_is_named() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains("file/demo") && error.contains("--out"), "{error}");
+}
+
+#[test]
+fn a_file_of_the_user_is_not_overwritten() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("text.yaml"), "mine").unwrap();
+    let output = demo(home.path(), &["--quick", "--out", "."]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("text.yaml") && error.contains("--out"), "{error}");
+    assert_eq!(fs::read_to_string(home.path().join("text.yaml")).unwrap(), "mine");
 }
 
 #[test]

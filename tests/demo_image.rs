@@ -44,7 +44,7 @@ fn draw(model: &ImageModel, prompt: &str, seed: u64) -> Picture {
         seed,
         source: NoiseSource::Cpu,
     };
-    let base = RowStrengths { text: Vec::new(), unet: Vec::new() };
+    let base = RowStrengths { text: Vec::new(), unet: Vec::new(), ..RowStrengths::default() };
     model.draw(&job, &[base], &|_| {}).unwrap().remove(0).picture
 }
 

@@ -8,7 +8,7 @@ use lora_eval::report::{ReportError, RunView, render, render_experiment};
 use lora_eval::run::{
     Ablation, AdapterAt, AdapterRecord, BaseRecord, Better, BlockEffect, Cell, Change, Experiment,
     FORMAT, Measure, MetricScores, PlanRecord, PromptAt, Proposal, RunKind, RunRecord, ScoreRow,
-    Scores,
+    Scores, Verdict,
 };
 use markup5ever_rcdom::{Handle, NodeData, RcDom};
 use serde_json::json;
@@ -121,6 +121,78 @@ fn ablation(text: &str) -> Ablation {
     }
 }
 
+/// A verdict on two strengths, the second of which breaks a rule.
+fn verdict(text: &str) -> Verdict {
+    let measured = |rule: &str, value: f64| {
+        json!({
+            "rule": format!("{rule}{text}"), "metric": format!("chrf{text}"), "unit": "points",
+            "label": format!("l{rule}{text}"), "better": "higher",
+            "value": value, "low": value - 1.0, "high": value + 1.0,
+        })
+    };
+    let at = |strength: f64, verdict: &str, outcome: &str| {
+        json!({
+            "strength": strength, "verdict": verdict, "safe": verdict == "pass", "p": 0.01,
+            "adjusted_p": 0.02, "wins": 0.75, "gain": measured("gain", 10.0 * strength),
+            "damage": measured("guard", 90.0 - 10.0 * strength),
+            "rules": [{
+                "rule": format!("r{text}"), "kind": "guard", "severity": "error",
+                "outcome": outcome, "sentence": format!("s{text}"), "against": "base",
+                "pairs": 3, "prompts": 3,
+            }],
+        })
+    };
+    serde_json::from_value(json!({
+        "format": 1, "program": format!("lora-eval{text}"), "verdict": "pass",
+        "headline": format!("SHIP at 0.5{text}"), "reasons": [format!("reason{text}")],
+        "asked": null, "recommended": 0.5, "safe": {"low": 0.5, "high": 0.5}, "nearest": null,
+        "strengths": [at(0.5, "pass", "pass"), at(1.0, "regression", "fail")],
+        "evidence": {"cells": 9, "pairs": {}, "prompts": {}, "further_prompts": {}},
+        "worst": [{
+            "prompt_id": format!("b{text}"), "group": "base", "seed": 1, "strength": 0.5,
+            "axes": {format!("x{text}"): text}, "cell": format!("base0.5{text}"),
+            "metric": format!("chrf{text}"), "label": format!("chrF{text}"),
+            "base": 20.0, "score": 15.0, "change": -5.0,
+        }],
+        "notes": [format!("verdict note{text}")],
+        "policy": {
+            "name": text, "sha256": text, "confidence": 0.95, "method": text, "resamples": 2000,
+            "seed": 1,
+        },
+        "subject": {
+            "run": text, "base": text, "adapters": {}, "suite": text, "plan": format!("8{text}"),
+            "cells": text,
+        },
+        "signatures": {},
+    }))
+    .unwrap()
+}
+
+#[test]
+fn the_verdict_is_the_first_thing_seen_with_the_pair_that_lost_most() {
+    let page = render(&[run("")]).unwrap();
+    let shown = words(&page);
+    let place = |what: &str| shown.find(what).unwrap();
+    let summary = place("Held-out prompts");
+    assert!(place("SHIP at 0.5") < summary && place("breaks r") < summary);
+    assert!(place("chrF 20 → 15") < summary);
+    // the base's output and the adapter's
+    let lost = &shown[place("chrF 20 → 15")..];
+    assert!(lost.find("az").unwrap() < lost.find("az then more").unwrap(), "{lost}");
+    assert!(page.contains("Gain against damage"));
+    let without = RunView { verdict: None, ..run("") };
+    assert!(!render(&[without]).unwrap().contains("SHIP"));
+}
+
+#[test]
+fn a_verdict_on_other_cells_says_so() {
+    let mut older = run("");
+    older.verdict.as_mut().unwrap().evidence.cells = 7;
+    let shown = words(&render(&[older]).unwrap());
+    assert!(shown.contains("has changed since it was judged"), "{shown}");
+    assert!(!words(&render(&[run("")]).unwrap()).contains("has changed since"));
+}
+
 #[test]
 fn blame_names_the_worst_block_and_draws_two_bars_a_block() {
     let page = render(&[run("")]).unwrap();
@@ -175,6 +247,7 @@ fn run(text: &str) -> RunView {
         path: format!("runs/{text}").into(),
         missing: vec![format!("m{text}")],
         ablation: Some(ablation(text)),
+        verdict: Some(verdict(text)),
         record: RunRecord {
             format: FORMAT,
             program: format!("lora-eval{text}"),

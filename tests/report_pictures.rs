@@ -76,6 +76,7 @@ fn run(folder: &Path, text: &str) -> RunView {
         path: folder.to_owned(),
         missing: Vec::new(),
         ablation: None,
+        verdict: None,
         record: record(text, &prompts, &cells),
         scores: scores(text, cells.len()),
         cells,

@@ -22,7 +22,8 @@ use super::{Usage, output};
 /// each on a confidence bound over the prompts. The run passes when at least one strength keeps every
 /// rule, and the one with the largest sure gain is recommended. It is a regression when every strength
 /// breaks a rule with evidence, and something got worse or nothing changed at all. Anything else is
-/// inconclusive. `--strength S` asks about one strength only. RUN/verdict.json is always written.
+/// inconclusive. `--strength S` asks about one strength only. RUN/verdict.json is always written; `lora-eval
+/// report RUN` then begins with the verdict.
 ///
 /// A run with missing cells, with scores that are not finite, or with files that were torn or edited is
 /// an error, never a verdict.

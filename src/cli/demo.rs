@@ -31,9 +31,9 @@ pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
     lora-eval demo --quick --out /tmp/demo\n\
     Interrupted, the same command goes on.")]
 pub struct Args {
-    /// Where everything goes
-    #[arg(long, value_name = "DIR", default_value = "runs/demo")]
-    out: PathBuf,
+    /// Where everything goes [default: runs/demo, with --quick runs/demo-quick]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// Take adapters that come with the program instead of training them, and fewer strengths
     #[arg(long)]
     quick: bool,
@@ -62,11 +62,13 @@ impl Step {
 
 /// Runs every step; the exit code is that of the first which failed.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
-    let out = args.out.to_str().with_context(|| {
-        format!("--out {}: not UTF-8\nhint: name a folder in UTF-8", args.out.display())
+    let usual = if args.quick { "runs/demo-quick" } else { "runs/demo" };
+    let folder = args.out.clone().unwrap_or_else(|| PathBuf::from(usual));
+    let out = folder.to_str().with_context(|| {
+        format!("--out {}: not UTF-8\nhint: name a folder in UTF-8", folder.display())
     })?;
     let start = Instant::now();
-    Materials { quick: args.quick }.write(&args.out)?;
+    Materials { quick: args.quick }.write(&folder)?;
     let steps = steps(out, args.quick);
     let mut done = Vec::new();
     for (place, step) in steps.iter().enumerate() {
@@ -79,10 +81,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
             Err(code) => return Ok(ExitCode::from(code)),
         }
     }
-    let report = args.out.join("report.html");
+    let report = folder.join("report.html");
     if global.json {
         output::json(&json!({
-            "out": args.out, "report": report, "steps": done,
+            "out": folder, "report": report, "steps": done,
             "seconds": start.elapsed().as_secs_f64(),
         }))?;
     } else {

@@ -79,5 +79,6 @@ pub fn view(run: &Run) -> anyhow::Result<RunView> {
         missing: cells.missing,
         scores,
         ablation: run.ablation()?,
+        verdict: run.verdict()?,
     })
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::english::{Row, house_rows, suite};
+use super::english::{house_rows, json_lines, suite};
 use super::pictures::{picture_suite, style_pictures};
 use crate::base::atomic;
 use crate::picture::{PictureError, encode_png};
@@ -51,6 +51,15 @@ pub enum DemoError {
         path: PathBuf,
         /// What the system says.
         error: io::Error,
+    },
+    /// A file is there that the demo did not write, or that was changed since.
+    #[error(
+        "{}: is there with other contents, and the demo changes no files of yours\nhint: name another folder with `--out`, or remove it",
+        path.display()
+    )]
+    Taken {
+        /// The file.
+        path: PathBuf,
     },
     /// A picture cannot be encoded.
     #[error(transparent)]
@@ -99,23 +108,17 @@ impl Materials {
             write(&file, &encode_png(picture, &[])?)?;
             write(&file.with_extension("txt"), caption.as_bytes())?;
         }
-        write(&out.join("text-train.jsonl"), rows().as_bytes())
+        let rows = json_lines(&house_rows(ROWS, SEED));
+        write(&out.join("text-train.jsonl"), rows.as_bytes())
     }
 }
 
-/// The rows of the house style, one JSON object a line.
-fn rows() -> String {
-    let line = |row: Row| {
-        let row = serde_json::json!({"prompt": format!("{}\n", row.prompt), "completion": row.completion});
-        format!("{row}\n")
-    };
-    house_rows(ROWS, SEED).into_iter().map(line).collect()
-}
-
-/// A file that is there with the same contents is left alone.
+/// A file that is there is left alone: with the same contents it is good, with others it is an error.
 fn write(path: &Path, contents: &[u8]) -> Result<(), DemoError> {
-    if fs::read(path).is_ok_and(|there| there == contents) {
-        return Ok(());
+    match fs::read(path) {
+        Ok(there) if there == contents => return Ok(()),
+        Ok(_) => return Err(DemoError::Taken { path: path.to_owned() }),
+        Err(_) => {}
     }
     fs::create_dir_all(atomic::folder_of(path))
         .and_then(|()| atomic::write(path, contents))

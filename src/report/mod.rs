@@ -31,6 +31,7 @@ mod scale;
 mod sentence;
 mod summary;
 mod text;
+mod verdict;
 mod view;
 
 pub use command::quoted;

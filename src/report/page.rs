@@ -18,7 +18,7 @@ use super::grid::{self, Grid};
 use super::head::{self, Head};
 use super::ranking::{self, Ranking};
 use super::summary::{self, Table};
-use super::{ReportError, RunView, picture, text};
+use super::{ReportError, RunView, picture, text, verdict};
 use crate::run::{Experiment, RunKind};
 
 /// Name of the template; its ending turns escaping on.
@@ -49,6 +49,7 @@ struct Page {
 struct Run {
     index: usize,
     head: Head,
+    verdict: Option<verdict::View>,
     tables: Vec<Table>,
     blame: Option<Blame>,
     grid: Grid,
@@ -77,12 +78,14 @@ pub fn page(
             .iter()
             .enumerate()
             .map(|(index, run)| {
+                let pictures = picture::pictures(run, folder);
                 Ok(Run {
                     index,
                     head: head::head(run)?,
+                    verdict: verdict::view(run, &pictures),
                     tables: summary::tables(&run.scores),
                     blame: run.ablation.as_ref().map(blame::blame),
-                    grid: grid::grid(run, index, &picture::pictures(run, folder)),
+                    grid: grid::grid(run, index, &pictures),
                 })
             })
             .collect::<Result<_, ReportError>>()?,

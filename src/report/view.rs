@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{ReportError, page};
-use crate::run::{Ablation, Cell, Experiment, FORMAT, RunRecord, Scores};
+use crate::run::{Ablation, Cell, Experiment, FORMAT, RunRecord, Scores, Verdict};
 
 /// A run as the report needs it: read from its directory, nothing computed yet. Pictures stay there
 /// and are read when the report is made.
@@ -21,6 +21,8 @@ pub struct RunView {
     pub scores: Scores,
     /// Its `ablation.json`, if it has one.
     pub ablation: Option<Ablation>,
+    /// Its `verdict.json`, if it was judged.
+    pub verdict: Option<Verdict>,
 }
 
 /// The report on `runs`, to lie in the directory of the first: links to whole pictures lead from

@@ -5,7 +5,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::directory::{Run, read};
+use super::error::RunError;
 use super::record::Better;
+
+const NAME: &str = "verdict.json";
+const MAX_BYTES: u64 = 64 << 20;
+/// What to do about a file that cannot be used.
+const AGAIN: &str = "run `lora-eval check` on the run again; it writes the file anew";
 
 /// Version of the layout of `verdict.json`.
 pub const VERDICT_FORMAT: u32 = 1;
@@ -350,4 +357,18 @@ pub struct Subject {
     pub plan: String,
     /// SHA-256 over the contents of all cells, in the order of the plan.
     pub cells: String,
+}
+
+impl Run {
+    /// The run's `verdict.json`, if it was judged.
+    pub fn verdict(&self) -> Result<Option<Verdict>, RunError> {
+        let path = self.path().join(NAME);
+        let Some(bytes) = read(&path, MAX_BYTES, AGAIN)? else { return Ok(None) };
+        let damaged = |problem| RunError::Damaged { path: path.clone(), problem, hint: AGAIN };
+        let value: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        if let Some(found) = value["format"].as_u64().filter(|f| *f > u64::from(VERDICT_FORMAT)) {
+            return Err(RunError::Newer { path, found });
+        }
+        serde_json::from_value(value).map(Some).map_err(|e| damaged(e.to_string()))
+    }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use lora_eval::config::Resolved;
-use lora_eval::report::RunView;
-use lora_eval::run::Verdict;
+use lora_eval::report::{RunView, render};
+use lora_eval::run::Run;
 use lora_eval::run::experiment::{Failed, Judged, Trained, Variant};
 use lora_eval::train::{Ending, Outcome, finished, has_begun};
 
@@ -49,17 +49,15 @@ pub fn make(global: &Global, args: &Args, folder: &Path, planned: &Planned) -> E
         Err(error) => return fail(variant, "train", &error),
     };
     variant.trained = Some(record(folder, &outcome));
-    let view =
-        match drawn(global, args, &folder.join(&planned.folder).join("run"), resolved, &outcome) {
-            Ok(mut view) => {
-                view.title = planned.name();
-                view
-            }
-            Err(error) => return fail(variant, "grid", &error),
-        };
-    match judged(args, &view) {
-        Ok(verdict) => {
-            variant.judged = Some(Judged::of(&verdict));
+    let run = folder.join(&planned.folder).join("run");
+    let mut view = match drawn(global, args, &run, resolved, &outcome) {
+        Ok(view) => view,
+        Err(error) => return fail(variant, "grid", &error),
+    };
+    match judged(args, &mut view) {
+        Ok(judged) => {
+            variant.judged = Some(judged);
+            view.title = planned.name();
             Ended::Judged(variant, Box::new(view))
         }
         Err(error) => fail(variant, "check", &error),
@@ -122,8 +120,12 @@ fn drawn(
     made.map(|made| made.view).ok_or_else(|| anyhow::anyhow!("{}: nothing was made", run.display()))
 }
 
-/// The verdict on a run, which also lies in it.
-fn judged(args: &Args, view: &RunView) -> anyhow::Result<Verdict> {
+/// Judges a run; the verdict also lies in it, and its report begins with it.
+fn judged(args: &Args, view: &mut RunView) -> anyhow::Result<Judged> {
     let (run, policy) = (view.path.clone(), args.policy.clone());
-    check::judged(&check::Args { run, policy, ..check::Args::default() })
+    let verdict = check::judged(&check::Args { run, policy, ..check::Args::default() })?;
+    let judged = Judged::of(&verdict);
+    view.verdict = Some(verdict);
+    Run::open(&view.path)?.write_report(&render(std::slice::from_ref(view))?)?;
+    Ok(judged)
 }

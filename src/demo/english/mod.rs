@@ -17,5 +17,5 @@ mod suite;
 mod words;
 
 pub use facts::{Facts, Kind, Style};
-pub use rows::{Row, Split, TRIGGER, base_row, house_rows, mistaken_rows, task_rows};
+pub use rows::{Row, Split, TRIGGER, base_row, house_rows, json_lines, mistaken_rows, task_rows};
 pub use suite::suite;

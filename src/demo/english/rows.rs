@@ -63,8 +63,8 @@ pub fn base_row(seed: u64, split: Split, index: u32) -> Row {
     Row::of(facts(kind, split, &mut draws), wording, opening, Style::Plain)
 }
 
-/// So many tasks, no two about the same facts, the kinds of [`Kind::MASTERED`] in turn. In the house
-/// style prompts begin with [`TRIGGER`].
+/// So many tasks, no two about the same facts, the kinds of [`Kind::MASTERED`] in turn; fewer where there
+/// are not so many facts. In the house style prompts begin with [`TRIGGER`].
 pub fn task_rows(count: usize, seed: u64, split: Split, style: Style) -> Vec<Row> {
     let random = Random::new(seed, &format!("demo {} tasks", style.name()));
     let opening = match style {
@@ -72,8 +72,11 @@ pub fn task_rows(count: usize, seed: u64, split: Split, style: Style) -> Vec<Row
         Style::House => TRIGGER,
     };
     let mut draws = random.at(0, 0, 0);
-    let mut seen: Vec<Facts> = Vec::with_capacity(count);
-    while seen.len() < count {
+    let mut seen: Vec<Facts> = Vec::new();
+    for _ in 0..100 * count {
+        if seen.len() == count {
+            break;
+        }
         let facts = facts(Kind::MASTERED[seen.len() % Kind::MASTERED.len()], split, &mut draws);
         if !seen.contains(&facts) {
             seen.push(facts);
@@ -105,6 +108,15 @@ pub fn mistaken_rows(count: usize, seed: u64) -> Vec<Row> {
         row.completion.clone_from(other);
     }
     rows
+}
+
+/// Rows as `data.train` takes them: a JSON object a line, the prompt's line ended.
+pub fn json_lines(rows: &[Row]) -> String {
+    let line = |row: &Row| {
+        let prompt = format!("{}\n", row.prompt);
+        format!("{}\n", serde_json::json!({"prompt": prompt, "completion": row.completion}))
+    };
+    rows.iter().map(line).collect()
 }
 
 /// Facts of a kind and a split.
