@@ -153,7 +153,8 @@ fn write(plan: &Plan) -> (TempDir, PathBuf) {
 fn cell(id: &str, group: &str, seed: u64, strength: f64, output: String, kl: f64) -> Cell {
     let tokens = 16.0;
     let nll = 2.0 * tokens + kl * tokens * 0.1;
-    let scores = [("kl", kl), ("nll", nll), ("scored-tokens", tokens), ("repetition", 0.0)];
+    let own = [("repetition", 0.0), ("distinct-2", 1.0)];
+    let scores = [("kl", kl), ("nll", nll), ("scored-tokens", tokens)].into_iter().chain(own);
     Cell {
         cell: cell_id(&json!([id, seed, strength])),
         prompt_id: id.to_owned(),
@@ -175,7 +176,7 @@ fn cell(id: &str, group: &str, seed: u64, strength: f64, output: String, kl: f64
         truncated: 0,
         batch: None,
         features: BTreeMap::new(),
-        scores: scores.into_iter().map(|(name, score)| (name.to_owned(), score)).collect(),
+        scores: scores.map(|(name, score)| (name.to_owned(), score)).collect(),
         seconds: 0.25,
     }
 }
@@ -390,6 +391,14 @@ fn what_cannot_be_trusted_is_an_error_that_says_what() {
         fs::copy(path(&ids[0]), path(&ids[1])).unwrap();
     });
     assert!(exchanged.contains("it holds cell"), "{exchanged}");
+    let bare = after(|run| {
+        edit(&some_cell(run), |text| {
+            let mut cell: Value = serde_json::from_str(text).unwrap();
+            cell.as_object_mut().unwrap().remove("seal").unwrap();
+            format!("{cell}\n")
+        });
+    });
+    assert!(bare.contains("it has lost its seal"), "{bare}");
     let none = after(|run| fs::remove_file(run.join("run.json")).unwrap());
     assert!(none.contains("not a run"), "{none}");
 }
@@ -455,6 +464,12 @@ fn a_policy_that_makes_no_sense_is_refused_at_its_line() {
         "rules:\n  - {id: a, metric: kl, against: baseline, at_most: 1}\n",
         "rules:\n  - {id: a, metric: kl, at_most: 1, strength: '1:0'}\n",
         "rules:\n  - {id: a, kind: memorisation}\n",
+        "rules:\n  - {id: a, kind: memorisation, bits: 33}\n",
+        "rules:\n  - {id: a, kind: gain, metric: kl, group: base, at_most: 1}\n",
+        "rules:\n  - {id: a, kind: gain, metric: distinct-2, at_least: 0}\n",
+        "rules:\n  - {id: a, metric: kl, at_most: 1, strength: '2:3'}\n",
+        "rules:\n  - {id: a, metric: kl, at_most: 1, axes: {sampler: euler}}\n",
+        "confidence: 0.9999\nrules:\n  - {id: a, metric: kl, at_most: 1}\n",
         "rules: [\n",
     ];
     let all: Vec<String> = texts.iter().map(|text| policy(&run, text)).collect();
@@ -471,6 +486,132 @@ fn a_policy_of_ones_own_decides() {
     let verdict = verdict(&run, 3, &["--policy", path.to_str().unwrap()]);
     assert!(verdict.headline.contains("breaks `strict`"), "{}", verdict.headline);
     assert!(verdict.notes.iter().any(|note| note.starts_with("warning: ")), "{:?}", verdict.notes);
+}
+
+/// Arguments of a policy, which is written beside the run.
+fn judged_by(run: &Path, rules: &[&str]) -> [String; 2] {
+    let path = run.join("../policy.yaml");
+    let rules: Vec<String> = rules.iter().map(|rule| format!("  - {{{rule}}}\n")).collect();
+    fs::write(&path, format!("rules:\n{}", rules.concat())).unwrap();
+    ["--policy".to_owned(), path.to_str().unwrap().to_owned()]
+}
+
+/// The verdict by rules of one's own.
+fn verdict_by(run: &Path, code: i32, rules: &[&str]) -> Verdict {
+    let policy = judged_by(run, rules);
+    verdict(run, code, &policy.each_ref().map(String::as_str))
+}
+
+/// Writes a run's cells anew, each changed.
+fn remade(run: &Path, change: impl Fn(&mut Cell)) {
+    let record = Run::open(run).unwrap().record().clone();
+    let cells = Run::open(run).unwrap().cells().unwrap().found;
+    fs::remove_dir_all(run).unwrap();
+    let (again, _) = Run::create(run, &record).unwrap();
+    for mut cell in cells {
+        change(&mut cell);
+        again.write_cell(&cell).unwrap();
+    }
+}
+
+const GAIN: &str = "id: gain, kind: gain, metric: chrf, at_least: 1";
+const KL: &str = "id: kl, metric: kl, against: nothing, at_most: 0.1";
+
+#[test]
+fn a_rule_of_some_strengths_vouches_for_no_others() {
+    let answers = |verdict: &Verdict| -> Vec<bool> {
+        let strengths = verdict.strengths.iter();
+        strengths.map(|at| at.verdict == lora_eval::run::verdict::Answer::Pass).collect()
+    };
+    let (_folder, run) = write(&Plan::new(good));
+    assert_eq!(answers(&verdict_by(&run, 0, &[GAIN, KL])), [true, true, true]);
+    let some = verdict_by(&run, 0, &[&format!("{GAIN}, strength: 0.4"), KL]);
+    assert_eq!(answers(&some), [true, false, false]);
+    let (_folder, run) = write(&Plan::new(damaging));
+    let none = verdict_by(&run, 4, &[GAIN, &format!("{KL}, strength: 0.4")]);
+    assert!(none.headline.contains("0.4 comes nearest and breaks `kl`"), "{}", none.headline);
+    let above = verdict_by(&run, 4, &[GAIN, &format!("{KL}, strength: '2:3', if_missing: skip")]);
+    assert!(above.headline.ends_with("base's own work could be judged by"), "{}", above.headline);
+    assert!(above.notes.iter().any(|note| note.contains("the run has no strength in 2:3")));
+}
+
+#[test]
+fn a_strength_that_breaks_a_guard_of_the_adapters_own_job_is_not_safe() {
+    let (_folder, run) = write(&Plan::new(good));
+    let own = "id: own, metric: base-bleu, group: heldout, against: nothing, at_least: 15";
+    let verdict = verdict_by(&run, 0, &[GAIN, KL, own]);
+    let safe: Vec<bool> = verdict.strengths.iter().map(|at| at.safe).collect();
+    assert_eq!(safe, [true, true, false], "{}", verdict.headline);
+    assert_eq!(verdict.safe.map(|safe| (safe.low, safe.high)), Some((0.4, 0.8)));
+}
+
+#[test]
+fn what_no_rule_looks_at_must_not_be_given() {
+    let (_folder, run) = write(&Plan::new(good));
+    let file = run.join("../approved.json");
+    let path = file.to_str().unwrap();
+    let approve = ["--approve", "--by", "ada", "--reason", "first release", "--out", path];
+    assert_eq!(told(&run, &approve).0, 0);
+    let policy = judged_by(&run, &[GAIN, KL]);
+    let [flag, policy] = policy.each_ref().map(String::as_str);
+    let error = refused(&run, &[flag, policy, "--baseline", path]);
+    assert!(error.contains("no rule of the policy uses `--baseline`"), "{error}");
+    let error = refused(&run, &["--training", run.to_str().unwrap()]);
+    assert!(error.contains("no rule of the policy uses `--training`"), "{error}");
+    assert!(error.contains("a text run has no pictures"), "{error}");
+}
+
+#[test]
+fn texts_too_short_for_a_metric_leave_its_rule_out_or_are_an_error() {
+    let (_folder, run) = write(&Plan { prompts: 8, ..Plan::new(good) });
+    remade(&run, |cell| {
+        if cell.strength > 0.0 {
+            cell.scores.remove("repetition");
+        }
+    });
+    let verdict = verdict(&run, 0, &[]);
+    let said = "no output at strength 0.4 has a score `repetition`";
+    assert!(verdict.notes.iter().any(|note| note.contains(said)), "{:?}", verdict.notes);
+    let policy = judged_by(&run, &[GAIN, "id: circles, metric: repetition, at_most: 0.05"]);
+    let error = refused(&run, &policy.each_ref().map(String::as_str));
+    assert!(error.contains("rule `circles` cannot be judged: no output at"), "{error}");
+}
+
+#[test]
+fn equal_outputs_without_a_word_are_wholly_alike() {
+    let (_folder, run) = write(&Plan::new(good));
+    remade(&run, |cell| {
+        if cell.group == "base" {
+            cell.output = String::new();
+        }
+    });
+    let alike = "id: alike, metric: base-bleu, against: nothing, at_least: 60";
+    let verdict = verdict_by(&run, 0, &[GAIN, alike]);
+    let value = verdict.strengths[0].rules[1].value.unwrap();
+    assert!((value - 100.0).abs() < 1e-9, "{value}");
+}
+
+#[test]
+fn a_rule_on_its_margin_is_named_and_no_number_of_prompts_is() {
+    let (_folder, run) = write(&Plan::new(good));
+    let value = verdict_by(&run, 0, &[GAIN, KL]).strengths[2].rules[1].value.unwrap();
+    let edge = format!("id: edge, metric: kl, against: nothing, at_most: {value}, strength: 1.2");
+    let few = "id: few, metric: perplexity, change: ratio, at_most: 1.05, min_prompts: 99";
+    let policy = judged_by(&run, &[GAIN, &edge, few]);
+    let [flag, policy] = policy.each_ref().map(String::as_str);
+    let verdict = verdict(&run, 4, &[flag, policy, "--strength", "1.2"]);
+    assert!(verdict.headline.contains("`edge` lies too near its margin"), "{}", verdict.headline);
+    assert!(verdict.evidence.further_prompts.is_empty());
+}
+
+#[test]
+fn a_gain_that_is_a_factor_has_no_sign() {
+    let (_folder, run) = write(&Plan { prompts: 8, ..Plan::new(good) });
+    let policy =
+        judged_by(&run, &["id: gain, kind: gain, metric: chrf, change: ratio, at_least: 1.05", KL]);
+    let (_, stdout, _) = told(&run, &policy.each_ref().map(String::as_str));
+    let row = stdout.lines().find(|line| line.starts_with("0.4 ")).unwrap();
+    assert!(row.contains("  1.") && !row.contains('+'), "{row}");
 }
 
 #[test]
@@ -542,9 +683,12 @@ fn an_approval_needs_a_name_a_reason_and_a_strength() {
     let (_folder, run) = write(&Plan { prompts: 8, ..Plan::new(damaging) });
     assert_eq!(told(&run, &["--approve"]).0, 2);
     assert_eq!(told(&run, &["--by", "ada"]).0, 2);
+    let (code, stdout, stderr) = told(&run, &["--approve", "--by", "ada", "--reason", "x"]);
+    assert!(code == 3 && stderr.contains("no strength can be approved"), "{stderr}");
+    assert!(stdout.starts_with("DO NOT SHIP") && !run.join("approved.json").exists(), "{stdout}");
+    // a blank name is refused before anything is touched
     assert_eq!(told(&run, &["--approve", "--by", " ", "--reason", "x"]).0, 2);
-    let (code, _, stderr) = told(&run, &["--approve", "--by", "ada", "--reason", "x"]);
-    assert!(code == 1 && stderr.contains("no strength can be approved"), "{stderr}");
+    assert!(run.join("verdict.json").exists());
     let known = ["--approve", "--by", "ada", "--reason", "known", "--strength", "0.4"];
     assert_eq!(told(&run, &known).0, 3);
     assert!(run.join("approved.json").exists());
@@ -568,6 +712,15 @@ fn junit_reads_back_and_the_summary_is_short_and_harmless() {
     assert_eq!(fs::read_to_string(&xml).unwrap(), text);
     let summary = fs::read_to_string(&markdown).unwrap();
     assert!(summary.len() < 64_000 && summary.starts_with("## ❌ DO NOT SHIP"), "{summary}");
+}
+
+#[test]
+fn a_report_into_no_folder_names_it_and_the_verdict_is_printed() {
+    let (_folder, run) = write(&Plan { prompts: 8, ..Plan::new(good) });
+    let xml = run.join("../nowhere/check.xml");
+    let (code, stdout, stderr) = told(&run, &["--junit", xml.to_str().unwrap()]);
+    assert!(code == 1 && stdout.starts_with("SHIP at"), "{stdout}");
+    assert!(stderr.contains("nowhere` does not exist\nhint: make it first"), "{stderr}");
 }
 
 #[test]

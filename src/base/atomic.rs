@@ -67,6 +67,10 @@ impl AtomicFile {
         if path.is_dir() {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
         }
+        // a rename would put a file in place of a device or a pipe
+        if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no regular file"));
+        }
         let mut builder = tempfile::Builder::new();
         builder.prefix(".lora-eval-").suffix(".tmp");
         #[cfg(unix)]

@@ -70,7 +70,7 @@ pub(super) fn verdict(parts: &Parts<'_, '_>) -> Verdict {
         signatures: signatures(strengths),
     };
     verdict.headline = reasons::headline(parts, &verdict);
-    verdict.reasons = reasons::reasons(parts, &verdict);
+    verdict.reasons = reasons::reasons(parts);
     verdict
 }
 
@@ -117,7 +117,11 @@ fn evidence(parts: &Parts<'_, '_>) -> Evidence {
     let mut further: BTreeMap<String, usize> = BTreeMap::new();
     if parts.answer == Answer::Inconclusive {
         let open = parts.focus().into_iter().flat_map(Strength::deciding);
-        for judged in open.filter(|judged| judged.result.outcome == Outcome::Inconclusive) {
+        let open = open.filter(|judged| judged.result.outcome == Outcome::Inconclusive);
+        let open: Vec<_> = open.collect();
+        // a rule that more prompts would not settle keeps the whole open
+        let all = open.iter().all(|judged| judged.result.further_prompts.is_some());
+        for judged in open.into_iter().filter(|_| all) {
             if let (Some(group), Some(more)) = (&judged.rule.group, judged.result.further_prompts) {
                 let most = further.entry(group.clone()).or_default();
                 *most = more.max(*most);

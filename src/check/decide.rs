@@ -16,10 +16,10 @@
 
 use std::collections::BTreeSet;
 
-use super::policy::{Bound, Policy, Rule};
+use super::policy::{Bound, Policy};
 use super::rule::Judged;
 use super::words::sentence;
-use crate::run::verdict::{Against, Answer, Outcome, RuleKind, Severity};
+use crate::run::verdict::{Answer, Outcome, RuleKind, RuleResult, Severity};
 use crate::stats::{Effect, holm, wins};
 
 /// All rules at one strength.
@@ -34,13 +34,21 @@ pub(super) struct Strength<'a> {
     pub p: f64,
     pub adjusted_p: f64,
     pub wins: f64,
+    /// Kinds of rules that the policy asks for and of which nothing could be judged here.
+    pub lacks: BTreeSet<RuleKind>,
 }
 
 impl<'a> Strength<'a> {
-    /// Nothing decided yet.
-    pub fn new(strength: f64, rules: Vec<Judged<'a>>) -> Self {
+    /// Nothing decided yet; `required` are the kinds of which a rule must be judged.
+    pub fn new(strength: f64, rules: Vec<Judged<'a>>, required: &BTreeSet<RuleKind>) -> Self {
         let verdict = Answer::Inconclusive;
-        Self { strength, rules, verdict, safe: false, p: 1.0, adjusted_p: 1.0, wins: 0.0 }
+        let lacks = required.clone();
+        let (p, adjusted_p, wins) = (1.0, 1.0, 0.0);
+        let mut new = Self { strength, rules, verdict, safe: false, p, adjusted_p, wins, lacks };
+        let judged = new.deciding().filter(|j| j.result.outcome != Outcome::NotApplicable);
+        let judged: BTreeSet<RuleKind> = judged.map(|judged| judged.rule.kind).collect();
+        new.lacks.retain(|kind| !judged.contains(kind));
+        new
     }
 
     /// Rules that decide.
@@ -101,16 +109,14 @@ impl<'a> Strength<'a> {
         judged.map(of).reduce(f64::max)
     }
 
-    /// Whether every kind of rule that the policy has for such runs could be judged.
-    fn is_whole(&self) -> bool {
-        let kinds = |applicable: bool| -> BTreeSet<RuleKind> {
-            let of = |judged: &&Judged<'a>| {
-                !applicable || judged.result.outcome != Outcome::NotApplicable
-            };
-            let kinds = self.deciding().filter(of).map(|judged| judged.rule.kind);
-            kinds.filter(|kind| matches!(kind, RuleKind::Gain | RuleKind::Guard)).collect()
-        };
-        kinds(true) == kinds(false)
+    /// Whether every guard and every look for copies that could be judged is kept.
+    fn keeps_guards(&self) -> bool {
+        let guards = self
+            .deciding()
+            .filter(|judged| matches!(judged.rule.kind, RuleKind::Guard | RuleKind::Memorisation));
+        guards
+            .map(|judged| judged.result.outcome)
+            .all(|outcome| matches!(outcome, Outcome::Pass | Outcome::NotApplicable))
     }
 }
 
@@ -121,8 +127,8 @@ pub(super) fn decide(strengths: &mut [Strength<'_>], policy: &Policy) -> Answer 
     for strength in strengths.iter_mut() {
         decide_rules(strength, policy, number);
     }
-    let gains: Vec<_> = strengths.iter().map(|s| s.p_of(|judged| !grows(judged.rule))).collect();
-    let guards: Vec<_> = strengths.iter().map(|s| s.p_of(|judged| grows(judged.rule))).collect();
+    let gains: Vec<_> = strengths.iter().map(|s| s.p_of(|judged| !grows(&judged.result))).collect();
+    let guards: Vec<_> = strengths.iter().map(|s| s.p_of(|judged| grows(&judged.result))).collect();
     // where there is no rule of a kind, none stands against the strength
     let corrected = holm(&gains.iter().map(|p| p.unwrap_or(0.0)).collect::<Vec<_>>());
     let mut so_far = 0.0_f64;
@@ -132,9 +138,9 @@ pub(super) fn decide(strengths: &mut [Strength<'_>], policy: &Policy) -> Answer 
         so_far = so_far.max(guard.unwrap_or(0.0));
         strength.p = gain.into_iter().chain(guard).reduce(f64::max).unwrap_or(1.0);
         strength.adjusted_p = strength.p.max(corrected).max(so_far);
-        strength.safe = guard.is_some() && so_far <= alpha;
+        strength.safe = guard.is_some() && so_far <= alpha && strength.keeps_guards();
         let adjusted_p = strength.adjusted_p;
-        strength.verdict = if adjusted_p <= alpha && strength.is_whole() {
+        strength.verdict = if adjusted_p <= alpha && strength.lacks.is_empty() {
             Answer::Pass
         } else if strength.does_harm(alpha) || strength.is_dead() {
             Answer::Regression
@@ -157,13 +163,8 @@ pub(super) fn decide(strengths: &mut [Strength<'_>], policy: &Policy) -> Answer 
 
 /// Whether what a rule guards against is expected to grow with the strength: damage to what the adapter
 /// has no business with, and copies. How it does its own job may rise and fall.
-fn grows(rule: &Rule) -> bool {
-    let own_job = rule.group.as_deref() == Some("heldout") || rule.against == Against::Baseline;
-    match rule.kind {
-        RuleKind::Guard => !own_job,
-        RuleKind::Memorisation => true,
-        RuleKind::Effect | RuleKind::Gain => false,
-    }
+fn grows(rule: &RuleResult) -> bool {
+    rule.kind == RuleKind::Memorisation || rule.guards_the_base()
 }
 
 /// Outcomes and sentences of the rules of a strength.
@@ -198,7 +199,7 @@ fn decide_rules(strength: &mut Strength<'_>, policy: &Policy, strengths: usize) 
                 // what the corrections will ask for, on the side where the effect seems to lie
                 let share = if !judged.rule.bound.holds(effect.value) {
                     rules
-                } else if grows(judged.rule) {
+                } else if grows(result) {
                     1
                 } else {
                     strengths
@@ -260,7 +261,8 @@ pub(super) fn recommend(strengths: &[Strength<'_>], policy: &Policy) -> Option<u
         .map(|(index, _)| index)
 }
 
-/// The strength that comes nearest to passing: one that does its job before one that does not, then
+/// The strength that comes nearest to passing: one that does its job, as far as that could be judged,
+/// before one that does not, then
 /// fewest broken rules, then the smallest p-value, then the smallest strength.
 pub(super) fn nearest(strengths: &[Strength<'_>]) -> Option<usize> {
     let raw = |strength: &Strength<'_>| {
@@ -268,7 +270,9 @@ pub(super) fn nearest(strengths: &[Strength<'_>]) -> Option<usize> {
         p.fold(0.0, f64::max)
     };
     let idle = |strength: &Strength<'_>| {
-        strength.is_dead() || strength.gain().is_some_and(|j| j.result.outcome != Outcome::Pass)
+        strength.is_dead()
+            || !strength.lacks.is_empty()
+            || strength.gain().is_some_and(|j| j.result.outcome != Outcome::Pass)
     };
     let order = |(_, a): &(usize, &Strength<'_>), (_, b): &(usize, &Strength<'_>)| {
         let broken = idle(a).cmp(&idle(b)).then(a.broken().count().cmp(&b.broken().count()));

@@ -50,6 +50,24 @@ pub enum CheckError {
         /// What to do.
         hint: String,
     },
+    /// What was given and no rule looks at.
+    #[error("{}: no rule of the policy uses `{flag}`\nhint: {hint}", path.display())]
+    Unused {
+        /// The policy.
+        path: PathBuf,
+        /// The flag.
+        flag: &'static str,
+        /// What to do.
+        hint: String,
+    },
+    /// A file is to be written where no folder is.
+    #[error("{}: the folder `{}` does not exist\nhint: make it first, or name another file", path.display(), folder.display())]
+    Folder {
+        /// The file.
+        path: PathBuf,
+        /// The folder that it would be in.
+        folder: PathBuf,
+    },
     /// Cells that are not there.
     #[error("{}: {missing} of {planned} cells are missing\nhint: {hint}", path.display())]
     Unfinished {

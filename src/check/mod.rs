@@ -142,6 +142,8 @@ pub fn judge(case: &Case<'_>) -> Result<Verdict, CheckError> {
         training: case.training.is_some(),
     };
     let selected = select::select(case.policy, &pairs, given)?;
+    select::unused(case.policy, &selected, given, case.record.kind)?;
+    let required = select::required(&selected);
     let hashes = match case.training {
         Some(folder) if selected.iter().any(|one| matches!(one.by, By::Training)) => {
             Some(exact::Hashes::new(case.path, &pairs, folder)?)
@@ -181,7 +183,7 @@ pub fn judge(case: &Case<'_>) -> Result<Verdict, CheckError> {
                 }
             }
         });
-        strengths.push(Strength::new(strength, rules.collect::<Result<Vec<_>, _>>()?));
+        strengths.push(Strength::new(strength, rules.collect::<Result<Vec<_>, _>>()?, &required));
     }
     let answer = decide::decide(&mut strengths, case.policy);
     Ok(assemble::verdict(&Parts { case, pairs: &pairs, strengths: &strengths, answer }))

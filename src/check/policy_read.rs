@@ -37,6 +37,8 @@ const RULE_KEYS: [&str; 17] = [
 ];
 /// Bits in which the perceptual hashes of near-duplicates differ at most.
 const BITS: u32 = 6;
+/// Unrelated pictures differ in half of the 64 bits.
+const MOST_BITS: u32 = 32;
 
 /// Reads a policy.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Policy, CheckError> {
@@ -60,10 +62,13 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Policy, CheckError> {
     if let Some(node) = fields.get("version") {
         source.choice(node, "`version`", &[("1", ())])?;
     }
-    let share = |key: &str, usual: f64| match fields.get(key) {
-        None => Ok(usual),
-        Some(node) => source.number(node, key, 0.5..1.0, "a number from 0.5 to below 1"),
-    };
+    let confidence = fields.get("confidence").map(|node| {
+        // the resamples say little of rarer events
+        source.number(node, "`confidence`", 0.5..=0.999, "a number from 0.5 to 0.999")
+    });
+    let power = fields
+        .get("power")
+        .map(|node| source.number(node, "`power`", 0.5..1.0, "a number from 0.5 to below 1"));
     let count = |key: &str| match fields.get(key) {
         None => Ok(Demand::default().clusters),
         Some(node) => source.count(node, key),
@@ -98,8 +103,8 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Policy, CheckError> {
     Ok(Policy {
         path: path.to_owned(),
         sha256: sha256(text.as_bytes()),
-        confidence: share("confidence", 0.95)?,
-        power: share("power", 0.8)?,
+        confidence: confidence.transpose()?.unwrap_or(0.95),
+        power: power.transpose()?.unwrap_or(0.8),
         rules,
     })
 }
@@ -162,7 +167,7 @@ impl<'a> Source<'a> {
             one_of: text("one_of")?,
             bits: match fields.get("bits") {
                 None => BITS,
-                Some(node) => u32::try_from(self.count(node, "bits")?).unwrap_or(u32::MAX).min(64),
+                Some(node) => self.bits(node)?,
             },
             id,
         };
@@ -186,6 +191,16 @@ impl<'a> Source<'a> {
                 rule.line,
                 format!("rule `{id}` has neither `at_least` nor `at_most`"),
                 "write the margin that the value must keep, such as `at_most: 0.1`",
+            ));
+        }
+        if rule.kind == RuleKind::Gain
+            && rule.change != Change::Level
+            && let Bound::AtMost(_) = rule.bound
+        {
+            return Err(self.error(
+                line("at_most"),
+                format!("rule `{id}` is a gain, of which more is better, and has `at_most`"),
+                "write `at_least`: a gain is turned so that positive (or above 1) is better, whatever the metric",
             ));
         }
         if let Some(key) = ["metric", "against", "change"]
@@ -222,6 +237,19 @@ impl<'a> Source<'a> {
             ));
         }
         Ok(())
+    }
+
+    fn bits(self, node: &'a Node) -> Result<u32, CheckError> {
+        let bits = u32::try_from(self.count(node, "bits")?).ok();
+        bits.filter(|bits| *bits <= MOST_BITS).ok_or_else(|| {
+            let expected = format!("a whole number from 0 to {MOST_BITS}");
+            self.wrong(
+                node,
+                "`bits`",
+                &expected,
+                "unrelated pictures differ in about 32 bits of 64",
+            )
+        })
     }
 
     fn bound(self, fields: &Fields<'a>, kind: RuleKind) -> Result<Bound, CheckError> {

@@ -40,22 +40,36 @@ pub(super) fn headline(parts: &Parts<'_, '_>, verdict: &Verdict) -> String {
 
 /// What keeps a run from an answer.
 fn undecided(parts: &Parts<'_, '_>, focus: &Strength<'_>, verdict: &Verdict) -> String {
-    let lacks = |kind: RuleKind| {
-        let mut rules = focus.deciding().filter(|judged| judged.rule.kind == kind).peekable();
-        rules.peek().is_some()
-            && rules.all(|judged| judged.result.outcome == Outcome::NotApplicable)
+    // where it is so at all strengths there is no need to name one
+    let place = |kind: RuleKind| {
+        let everywhere = parts.strengths.iter().all(|strength| strength.lacks.contains(&kind));
+        if everywhere { String::new() } else { format!("at {}, ", at(focus.strength)) }
     };
-    if lacks(RuleKind::Gain) {
-        return "there is nothing that a gain could be judged by".to_owned();
+    if focus.lacks.contains(&RuleKind::Gain) {
+        let place = place(RuleKind::Gain);
+        return format!("{place}there is nothing that a gain could be judged by");
     }
-    if lacks(RuleKind::Guard) {
-        return "there is nothing that the base's own work could be judged by".to_owned();
+    if focus.lacks.contains(&RuleKind::Guard) {
+        let place = place(RuleKind::Guard);
+        return format!("{place}there is nothing that the base's own work could be judged by");
     }
     let weak = |strength: &Strength<'_>| strength.broken().next().is_some();
     if parts.strengths.iter().all(weak) {
         return "no harm is shown, but the gain is too small at every strength; more prompts would not change that".to_owned();
     }
     let own = at(focus.strength);
+    // not all strengths are broken here, or the gain had been too small or the run a regression
+    if focus.broken().next().is_some() {
+        let broken = names(focus.broken());
+        return format!("{own} comes nearest and breaks {broken}; other strengths are open");
+    }
+    let mut open = focus.deciding().filter(|j| j.result.outcome == Outcome::Inconclusive);
+    if let Some(judged) = open.find(|judged| judged.result.further_prompts.is_none()) {
+        let id = printable(&judged.rule.id);
+        return format!(
+            "{own} comes nearest, and `{id}` lies too near its margin for more prompts to tell"
+        );
+    }
     let further = &verdict.evidence.further_prompts;
     if further.is_empty() {
         return format!("{own} comes nearest, and the prompts do not tell");
@@ -76,7 +90,7 @@ fn names<'j, 'a: 'j>(rules: impl Iterator<Item = &'j Judged<'a>>) -> String {
 }
 
 /// Why, the most important first.
-pub(super) fn reasons(parts: &Parts<'_, '_>, verdict: &Verdict) -> Vec<String> {
+pub(super) fn reasons(parts: &Parts<'_, '_>) -> Vec<String> {
     let Some(focus) = parts.focus() else { return Vec::new() };
     let order = [Outcome::Fail, Outcome::Inconclusive, Outcome::Pass];
     let mut reasons = Vec::new();
@@ -96,13 +110,14 @@ pub(super) fn reasons(parts: &Parts<'_, '_>, verdict: &Verdict) -> Vec<String> {
             at(focus.strength)
         ));
     }
-    if parts.answer == Answer::Inconclusive && focus.p <= 1.0 - verdict.policy.confidence {
+    let alpha = parts.case.policy.alpha();
+    if parts.answer == Answer::Inconclusive && focus.p <= alpha && focus.adjusted_p > alpha {
         reasons.push(format!(
             "at {} every rule is kept by itself, but not after the correction for {} strengths (p = {:.3}); judge fewer strengths, or one: `--strength {}`",
             at(focus.strength),
             parts.strengths.len(),
             focus.adjusted_p,
-            at(focus.strength)
+            focus.strength
         ));
     }
     let others = parts.strengths.iter().filter(|other| other.strength != focus.strength);

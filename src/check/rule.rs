@@ -6,7 +6,9 @@ use std::path::Path;
 use super::approval::Approval;
 use super::error::CheckError;
 use super::pairs::{Clusters, Pairs, Scope};
-use super::policy::{Policy, Rule};
+use super::policy::{IfMissing, Policy, Rule};
+use super::select::missing;
+use crate::base::terminal::printable;
 use crate::metric::Measure;
 use crate::run::Better;
 use crate::run::verdict::{Against, Outcome, RuleKind, RuleResult};
@@ -95,6 +97,9 @@ impl<'a> Measuring<'a, '_> {
         let strength = self.pairs.record.strengths.get(place).copied().unwrap_or_default();
         let scope = Scope { group: rule.group.as_deref(), axes: &rule.axes };
         let mut clusters = self.pairs.clusters(measure, scope, place);
+        if clusters.prompts.is_empty() {
+            return self.without(rule, strength);
+        }
         if rule.against == Against::Baseline {
             clusters.base = self.approved(rule, &clusters);
         }
@@ -129,6 +134,18 @@ impl<'a> Measuring<'a, '_> {
         )
         .map_err(failed)?;
         Ok(self.result(rule, measure, &clusters, effect))
+    }
+
+    /// A rule whose metric no pair has at a strength: texts may be too short for it.
+    fn without(&self, rule: &'a Rule, strength: f64) -> Result<Judged<'a>, CheckError> {
+        let metric = printable(&rule.metric);
+        let problem = format!("no output at strength {strength} has a score `{metric}`");
+        if rule.if_missing == IfMissing::Error {
+            let hint = "look at the outputs, or judge by another metric";
+            return Err(missing(self.policy, rule, &problem, hint));
+        }
+        let sentence = format!("not applicable: {problem}");
+        Ok(Judged::exact(rule, Outcome::NotApplicable, sentence))
     }
 
     fn result(

@@ -1,6 +1,6 @@
 //! Which rules of a policy can be judged on a run, and by what.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::approval::Approval;
 use super::error::CheckError;
@@ -10,7 +10,8 @@ use super::words::needs;
 use crate::base::hint::{first_few, nearest};
 use crate::base::terminal::printable;
 use crate::metric::Measure;
-use crate::run::verdict::{Against, RuleKind};
+use crate::run::verdict::{Against, RuleKind, Severity};
+use crate::run::{Better, RunKind};
 
 /// A rule of the policy that concerns a run.
 #[derive(Debug)]
@@ -35,8 +36,51 @@ pub(super) enum By<'a> {
 impl Selected<'_> {
     /// Whether it counts at a strength.
     pub fn concerns(&self, strength: f64) -> bool {
-        self.rule.strengths.is_none_or(|(low, high)| (low..=high).contains(&strength))
+        // what cannot be judged at all is told wherever rules are
+        matches!(self.by, By::Nothing(..))
+            || self.rule.strengths.is_none_or(|(low, high)| (low..=high).contains(&strength))
     }
+}
+
+/// Kinds of which each strength needs a rule that could be judged there: a gain and a guard, where the
+/// policy has any for such runs. A rule of some strengths vouches for no others.
+pub(super) fn required(selected: &[Selected<'_>]) -> BTreeSet<RuleKind> {
+    let deciding = selected.iter().filter(|one| one.rule.severity == Severity::Error);
+    let kinds = deciding.map(|one| one.rule.kind);
+    kinds.filter(|kind| matches!(kind, RuleKind::Gain | RuleKind::Guard)).collect()
+}
+
+/// A baseline or pictures that no rule looks at were given in vain, and whoever gave them would take the
+/// verdict for more than it is.
+pub(super) fn unused(
+    policy: &Policy,
+    selected: &[Selected<'_>],
+    given: Given<'_>,
+    kind: RunKind,
+) -> Result<(), CheckError> {
+    let fault = |flag, hint: &str| {
+        let (path, hint) = (policy.path.clone(), hint.to_owned());
+        Err(CheckError::Unused { path, flag, hint })
+    };
+    let compared = |one: &Selected<'_>| {
+        matches!(one.by, By::Measure(_)) && one.rule.against == Against::Baseline
+    };
+    if given.baseline.is_some() && !selected.iter().any(compared) {
+        return fault(
+            "--baseline",
+            "add a rule with `against: baseline` on a metric that the approved run has, or leave the flag out",
+        );
+    }
+    if given.training && !selected.iter().any(|one| matches!(one.by, By::Training)) {
+        return fault(
+            "--training",
+            match kind {
+                RunKind::Image => "add a rule `kind: memorisation`, or leave the flag out",
+                RunKind::Text => "leave the flag out: a text run has no pictures",
+            },
+        );
+    }
+    Ok(())
 }
 
 /// What else a check was given.
@@ -65,12 +109,19 @@ pub(super) fn select<'a>(
             continue;
         }
         let by = by(rule, pairs, given);
+        if let By::Measure(measure) = by
+            && rule.kind == RuleKind::Gain
+            && measure.better == Better::Neither
+        {
+            return Err(no_direction(policy, rule));
+        }
         if let By::Nothing(problem, hint) = &by {
             let alternative = settles.is_some();
             if rule.if_missing == IfMissing::Error && !alternative {
                 return Err(missing(policy, rule, problem, hint));
             }
-        } else {
+        } else if rule.strengths.is_none() {
+            // a rule of some strengths leaves the others to its alternatives
             settled.extend(settles);
         }
         selected.push(Selected { rule, by });
@@ -97,7 +148,21 @@ fn settle(
     Ok(())
 }
 
-fn missing(policy: &Policy, rule: &Rule, problem: &str, hint: &str) -> CheckError {
+fn no_direction(policy: &Policy, rule: &Rule) -> CheckError {
+    CheckError::Policy {
+        path: policy.path.clone(),
+        line: rule.line,
+        problem: format!(
+            "rule `{}` is a gain, and of `{}` neither more nor less is better",
+            printable(&rule.id),
+            printable(&rule.metric)
+        ),
+        hint: "write `kind: guard`, or judge the gain by another metric".to_owned(),
+    }
+}
+
+/// A rule that this run has nothing for.
+pub(super) fn missing(policy: &Policy, rule: &Rule, problem: &str, hint: &str) -> CheckError {
     CheckError::Missing {
         path: policy.path.clone(),
         line: rule.line,
@@ -118,17 +183,36 @@ fn is_silent(rule: &Rule, given: Given<'_>) -> bool {
 fn by<'a>(rule: &'a Rule, pairs: &Pairs<'a>, given: Given<'_>) -> By<'a> {
     let scope = Scope { group: rule.group.as_deref(), axes: &rule.axes };
     let group = rule.group.as_deref().unwrap_or_default();
+    let anywhere = BTreeMap::new();
+    if pairs.of(Scope { axes: &anywhere, ..scope }).next().is_none() {
+        return By::Nothing(
+            format!("the run has no prompts of the group `{}`", printable(group)),
+            format!("add prompts of the group `{}` to the suite", printable(group)),
+        );
+    }
     if pairs.of(scope).next().is_none() {
-        let problem = if rule.axes.is_empty() {
-            format!("the run has no prompts of the group `{}`", printable(group))
+        let axes: Vec<&str> = pairs.record.axes.keys().map(String::as_str).collect();
+        let hint = if axes.is_empty() {
+            "the run has no further axes: leave `axes` out, or add them to the grid".to_owned()
         } else {
-            "the run has no cells at that point of the axes".to_owned()
+            format!("the run's axes are {}: write values that it has", first_few(&axes))
         };
-        let hint = format!("add prompts of the group `{}` to the suite", printable(group));
-        return By::Nothing(problem, hint);
+        return By::Nothing("the run has no cells at that point of the axes".to_owned(), hint);
+    }
+    if let Some((low, high)) = rule.strengths
+        && !pairs.record.strengths.iter().any(|s| *s != 0.0 && (low..=high).contains(s))
+    {
+        return By::Nothing(
+            format!("the run has no strength in {low}:{high}"),
+            "add one to the strengths of the grid, or change the rule's `strength`".to_owned(),
+        );
     }
     match rule.kind {
         RuleKind::Effect => By::Outputs,
+        RuleKind::Memorisation if pairs.record.kind == RunKind::Text => By::Nothing(
+            "a text run has no pictures".to_owned(),
+            "leave the rule out, or write `runs: image` into it".to_owned(),
+        ),
         RuleKind::Memorisation if given.training => By::Training,
         RuleKind::Memorisation => By::Nothing(
             "the pictures of the training were not given".to_owned(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeBounds;
 use std::path::Path;
 
 use super::error::CheckError;
@@ -116,14 +117,14 @@ impl<'a> Source<'a> {
     pub fn number(
         self,
         node: &Node,
-        key: &str,
-        range: std::ops::Range<f64>,
+        what: &str,
+        range: impl RangeBounds<f64>,
         expected: &str,
     ) -> Result<f64, CheckError> {
         let value = if let Kind::Plain(value) = &node.value { value.as_f64() } else { None };
-        value.filter(|value| range.contains(value)).ok_or_else(|| {
-            self.wrong(node, &format!("`{key}`"), expected, "write a plain number, such as 0.05")
-        })
+        value
+            .filter(|value| range.contains(value))
+            .ok_or_else(|| self.wrong(node, what, expected, "write a plain number, such as 0.05"))
     }
 
     pub fn count(self, node: &Node, key: &str) -> Result<usize, CheckError> {

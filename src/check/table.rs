@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::words::{number, signed, strength as at};
+use super::words::{factor, number, signed, strength as at};
 use crate::base::terminal::printable;
 use crate::run::verdict::{Answer, AtStrength, Measured, RuleKind, Verdict, WorstPair};
 
@@ -88,9 +88,13 @@ fn is_change(strength: &AtStrength) -> bool {
     gain.is_some_and(|rule| rule.base_score.is_some())
 }
 
-/// `+12.3 (9.1 to 15.2)`.
+/// `+12.3 (9.1 to 15.2)`; a ratio has no sign.
 fn measured(one: &Measured, change: bool) -> String {
-    let shown = |value: f64| if change { signed(value) } else { number(value) };
+    let shown = |value: f64| match one.unit.as_str() {
+        "×" => factor(value),
+        _ if change => signed(value),
+        _ => number(value),
+    };
     let end = |value: Option<f64>| value.map_or("unbounded".to_owned(), shown);
     format!("{} ({} to {})", shown(one.value), end(one.low), end(one.high))
 }

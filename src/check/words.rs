@@ -30,6 +30,11 @@ pub(super) fn signed(value: f64) -> String {
     if value > 0.0 && value.is_finite() { format!("+{}", number(value)) } else { number(value) }
 }
 
+/// A ratio: what matters of one near 1 lies in its third decimal.
+pub(super) fn factor(value: f64) -> String {
+    if (0.5..2.0).contains(&value) { format!("{value:.3}") } else { number(value) }
+}
+
 /// A value on the strength axis, `0.75`.
 pub fn strength(value: f64) -> String {
     let rounded = (value * 1e6).round() / 1e6;
@@ -53,9 +58,8 @@ pub(super) fn sentence(rule: &Rule, measure: &Measure, result: &RuleResult) -> S
     let (low, high) = (end_of(result.low), end_of(result.high));
     let shown = |value: f64| match rule.change {
         Change::Difference => signed(value),
-        // what matters of a ratio near 1 lies in its third decimal
-        Change::Ratio if (0.5..2.0).contains(&value) => format!("{value:.3}"),
-        Change::Ratio | Change::Level => number(value),
+        Change::Ratio => factor(value),
+        Change::Level => number(value),
     };
     let what = match (rule.change, rule.kind) {
         (Change::Difference, RuleKind::Gain) => format!("{label} on {group} prompts improves by"),

@@ -9,8 +9,8 @@ use lora_eval::base::clock::rfc3339;
 use lora_eval::check::{
     Approval, Approving, Case, CheckError, Policy, approve, judge, junit, summary, table,
 };
+use lora_eval::run::Run;
 use lora_eval::run::verdict::{Answer, Verdict};
-use lora_eval::run::{Run, Verified};
 use lora_eval::tensors::TensorError;
 
 use super::global::Global;
@@ -76,32 +76,80 @@ pub struct Args {
 
 /// Judges, writes what was asked for, prints, and gives the exit code.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
-    let verdict = judged(args)?;
+    let (verdict, approval) = judged_and_approved(args)?;
+    if global.json {
+        output::json(&verdict)?;
+    } else {
+        output::print(&table(&verdict))?;
+    }
     if let Some(path) = &args.junit {
         write(path, &junit(&verdict)?)?;
     }
     if let Some(path) = &args.summary {
         write(path, &summary(&verdict))?;
     }
-    if global.json {
-        output::json(&verdict)?;
-    } else {
-        output::print(&table(&verdict))?;
+    match approval {
+        Some((strength, text)) => {
+            let out = args.out.clone().unwrap_or_else(|| args.run.join("approved.json"));
+            write(&out, &text)?;
+            output::note(&format!("{}: approves strength {strength}; commit it", out.display()));
+        }
+        // the verdict stands, and its exit code is what counts
+        None if args.approve => output::warn(&CheckError::NothingToApprove.to_string()),
+        None => {}
     }
     Ok(ExitCode::from(code(&verdict, args.allow_inconclusive)))
 }
 
 /// The verdict, which is also written into the run.
 pub fn judged(args: &Args) -> anyhow::Result<Verdict> {
+    Ok(judged_and_approved(args)?.0)
+}
+
+/// An approval's strength and text.
+type Approved = (f64, String);
+
+/// The verdict, written into the run, and with `--approve` the approval, not written yet.
+fn judged_and_approved(args: &Args) -> anyhow::Result<(Verdict, Option<Approved>)> {
+    let signed = signed(args)?;
     let run = Run::open(&args.run)?;
     // whatever goes wrong from here on, an old verdict must not be taken for this one's
     run.remove_verdict()?;
     let policy = policy(args.policy.as_deref())?;
     let baseline = args.baseline.as_deref().map(Approval::open).transpose()?;
     let cells = run.verified()?;
-    let verdict = verdict(args, &run, (&policy, baseline.as_ref()), &cells)?;
+    let measures = lora_eval::grid::measures(run.record(), &cells.cells.found)?;
+    let case = Case {
+        path: run.path(),
+        record: run.record(),
+        cells: &cells,
+        measures: &measures,
+        policy: &policy,
+        strength: args.strength,
+        baseline: baseline.as_ref(),
+        approving: args.approve,
+        training: args.training.as_deref(),
+    };
+    let verdict = judge(&case)?;
     run.write_verdict(&verdict)?;
-    Ok(verdict)
+    let strength = args.strength.or(verdict.recommended);
+    let approval = signed.zip(strength).map(|((by, reason), strength)| {
+        let when = rfc3339(SystemTime::now());
+        let text = approve(&case, &verdict, &Approving { by, reason, when: &when, strength })?;
+        Ok::<_, CheckError>((strength, text))
+    });
+    let approval = approval.transpose()?;
+    Ok((verdict, approval))
+}
+
+/// Who approves and why, with `--approve`.
+fn signed(args: &Args) -> Result<Option<(&str, &str)>, Usage> {
+    let signed = args.by.as_deref().zip(args.reason.as_deref()).filter(|_| args.approve);
+    if signed.is_some_and(|(by, reason)| by.trim().is_empty() || reason.trim().is_empty()) {
+        let message = "`--by` and `--reason` must not be empty\nhint: say who approves, and why";
+        return Err(Usage(message.to_owned()));
+    }
+    Ok(signed)
 }
 
 /// The policy of a file, or the built-in one.
@@ -122,42 +170,11 @@ pub fn code(verdict: &Verdict, allow_inconclusive: bool) -> u8 {
     }
 }
 
-/// The verdict of a run on disk; with `--approve` the approval is written too.
-fn verdict(
-    args: &Args,
-    run: &Run,
-    (policy, baseline): (&Policy, Option<&Approval>),
-    cells: &Verified,
-) -> anyhow::Result<Verdict> {
-    let measures = lora_eval::grid::measures(run.record(), &cells.cells.found)?;
-    let case = Case {
-        path: run.path(),
-        record: run.record(),
-        cells,
-        measures: &measures,
-        policy,
-        strength: args.strength,
-        baseline,
-        approving: args.approve,
-        training: args.training.as_deref(),
-    };
-    let verdict = judge(&case)?;
-    if let (true, Some(by), Some(reason)) = (args.approve, &args.by, &args.reason) {
-        if by.trim().is_empty() || reason.trim().is_empty() {
-            let message =
-                "`--by` and `--reason` must not be empty\nhint: say who approves, and why";
-            return Err(Usage(message.to_owned()).into());
-        }
-        let strength = args.strength.or(verdict.recommended).ok_or(CheckError::NothingToApprove)?;
-        let when = rfc3339(SystemTime::now());
-        let approving = Approving { by, reason, when: &when, strength };
-        let out = args.out.clone().unwrap_or_else(|| run.path().join("approved.json"));
-        write(&out, &approve(&case, &verdict, &approving)?)?;
-        output::note(&format!("{}: approves strength {strength}; commit it", out.display()));
-    }
-    Ok(verdict)
-}
-
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        let (path, folder) = (path.to_owned(), folder.to_owned());
+        return Err(CheckError::Folder { path, folder }.into());
+    }
     Ok(atomic::write(path, text.as_bytes()).map_err(|e| TensorError::io(path, e))?)
 }

@@ -3,7 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
@@ -14,10 +14,26 @@ use serde_json::{Value, json};
 use super::global::Global;
 use super::output;
 
-/// Whether a step is running: it hears of Ctrl-C itself, and saves.
-pub static RUNNING: AtomicBool = AtomicBool::new(false);
-/// Set by Ctrl-C while a step runs.
-pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// The process of the step that is running; 0 where none is.
+static RUNNING: AtomicU32 = AtomicU32::new(0);
+/// Whether a step was told to stop.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Tells the step that is running to save and stop, the second time to stop at once. `false` where
+/// nothing has to be waited for.
+pub fn interrupt() -> bool {
+    let step = RUNNING.load(Ordering::Relaxed);
+    if step == 0 {
+        return false;
+    }
+    let again = INTERRUPTED.swap(true, Ordering::Relaxed);
+    #[cfg(target_os = "linux")]
+    if let Some(step) = i32::try_from(step).ok().and_then(rustix::process::Pid::from_raw) {
+        // one that has just ended cannot be told
+        let _ = rustix::process::kill_process(step, rustix::process::Signal::INT);
+    }
+    !again
+}
 
 /// Train, grid, check and report on the two small models that come with the program
 ///
@@ -93,6 +109,13 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether a training of this folder can be gone on with.
+fn has_checkpoint(folder: &Path) -> bool {
+    let found = std::fs::read_dir(folder.join("checkpoints"));
+    let mut names = found.into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.any(|name| name.to_string_lossy().starts_with("step-"))
+}
+
 fn tell(global: &Global) -> bool {
     !global.quiet
 }
@@ -112,7 +135,7 @@ fn steps(out: &str, quick: bool) -> Vec<Step> {
             let data = format!("data.train={data}");
             let config = at(config);
             let mut words = vec!["train", &config, "--set", &data, "--out", &folder];
-            if Path::new(&folder).join("checkpoints").is_dir() {
+            if has_checkpoint(Path::new(&folder)) {
                 words.push("--resume");
             }
             steps.push(Step::new(says, &words));
@@ -151,16 +174,19 @@ impl Step {
         let mut command = Command::new(program);
         command.args(&self.words).args(global.words()).stdin(Stdio::null());
         let start = Instant::now();
-        RUNNING.store(true, Ordering::Relaxed);
-        let (status, result) = if global.json {
-            let output = command.stderr(Stdio::inherit()).output();
-            output.map(|output| {
-                (output.status, serde_json::from_slice::<Value>(&output.stdout).ok())
-            })?
-        } else {
-            (command.status()?, None)
-        };
-        RUNNING.store(false, Ordering::Relaxed);
+        // a group of its own: a terminal's Ctrl-C comes here alone, and is passed on
+        #[cfg(target_os = "linux")]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        if global.json {
+            command.stdout(Stdio::piped());
+        }
+        let child = command.spawn()?;
+        RUNNING.store(child.id(), Ordering::Relaxed);
+        let output = child.wait_with_output();
+        RUNNING.store(0, Ordering::Relaxed);
+        let output = output?;
+        let (status, result) =
+            (output.status, serde_json::from_slice::<Value>(&output.stdout).ok());
         let code = status.code();
         if INTERRUPTED.load(Ordering::Relaxed) || code == Some(130) {
             output::note("run the same command again to go on");

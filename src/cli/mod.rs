@@ -110,9 +110,7 @@ fn stop_cleanly() {
             eprintln!("\ninterrupted; saving after this step (again to stop at once)");
             return;
         }
-        // a step of the demo hears of it too
-        if demo::RUNNING.load(Ordering::Relaxed) && !demo::INTERRUPTED.swap(true, Ordering::Relaxed)
-        {
+        if demo::interrupt() {
             return;
         }
         lora_eval::base::atomic::remove_unfinished();

@@ -48,8 +48,9 @@ impl<'a> Judge<'a> {
         }
         if !text.trim().is_empty() {
             put("distinct-2", DISTINCT.distinct(&[text])?.value);
-            put("repetition", REPETITION.repetition(&[text])?.value);
         }
+        // 0 where there is no n-gram: nothing is said twice
+        put("repetition", REPETITION.repetition(&[text])?.value);
         match &self.base {
             None => {
                 self.base = Some(text.to_owned());
@@ -67,5 +68,19 @@ impl<'a> Judge<'a> {
             put("top1", forced.agree as f64 / n * 100.0);
         }
         Ok(scores)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_without_n_grams_repeats_nothing() {
+        for text in ["", " ", "yes"] {
+            let judged = Judged { text, forced: None };
+            let scores = Judge::new(&[]).score(&judged).unwrap();
+            assert_eq!(scores.get("repetition"), Some(&0.0), "`{text}`");
+        }
     }
 }

@@ -144,7 +144,7 @@ fn entry(
     Entry {
         value: number::fixed(value, decimals),
         delta: match difference {
-            Some(_) if row.identical => "= same output".to_owned(),
+            Some(difference) if row.identical && difference == 0.0 => "= same output".to_owned(),
             Some(difference) => arrow(difference, decimals),
             None => String::new(),
         },

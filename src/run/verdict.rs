@@ -96,7 +96,8 @@ pub struct AtStrength {
     pub strength: f64,
     /// Whether it alone may be used.
     pub verdict: Answer,
-    /// Whether every guard is kept, gains aside.
+    /// Whether every guard is kept, those of the adapter's own job and the baseline's too; gains are left
+    /// aside.
     pub safe: bool,
     /// p-value against "some rule is broken": the largest of its rules'.
     pub p: Option<f64>,
@@ -267,6 +268,16 @@ pub struct RuleResult {
     /// Further prompts that would probably settle it, where it is open and they would.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub further_prompts: Option<usize>,
+}
+
+impl RuleResult {
+    /// Whether it guards what the adapter has no business with: neither prompts of the group `heldout`,
+    /// which are its own job, nor what an approved run did.
+    pub fn guards_the_base(&self) -> bool {
+        self.kind == RuleKind::Guard
+            && self.group.as_deref() != Some("heldout")
+            && self.against != Against::Baseline
+    }
 }
 
 /// What a verdict rests on.

@@ -35,13 +35,18 @@ impl Run {
         let bytes = read(&json, MAX_RUN, RESTORE)?.unwrap_or_default();
         let mut value: Value =
             serde_json::from_slice(&bytes).map_err(|e| damaged(&json, e.to_string()))?;
-        let mut unsealed = usize::from(whole(&json, &mut value)?);
+        let older = whole(&json, &mut value)?;
+        let mut unsealed = usize::from(older);
         let plan = &self.record().plan.cells;
         let read: Vec<_> = plan.par_iter().map(|id| self.verify(id)).collect();
         let mut cells = Cells { found: Vec::new(), missing: Vec::new(), extra: self.extra()? };
         let mut digests = String::new();
         for (id, result) in plan.iter().zip(read) {
             match result? {
+                // a run that was begun with seals has them on all its cells
+                Some((_, _, true)) if !older => {
+                    return Err(damaged(&self.cell_path(id)?, "it has lost its seal".to_owned()));
+                }
                 Some((cell, digest, without)) => {
                     unsealed += usize::from(without);
                     digests.push_str(&digest);

@@ -22,7 +22,7 @@ pub struct AblateArgs {
     #[arg(long, value_name = "PARTS", value_enum)]
     ablate: Option<Parts>,
     /// Most prompts of either group
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "ablate", value_parser = clap::value_parser!(u16).range(1..=1000))]
     ablate_prompts: u16,
     /// The strength, one of the run's [default: the highest up to 1]
     #[arg(long, value_name = "STRENGTH", requires = "ablate", allow_negative_numbers = true)]

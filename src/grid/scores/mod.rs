@@ -255,7 +255,7 @@ impl Metric {
         let finite = |value: f64| value.is_finite().then_some(value);
         let interval = compared.system_interval.filter(|_| own.len() > 1);
         let is_base = strength.0 == 0.0 || base.is_none();
-        // equal texts are wholly alike, those without a word too
+        // the score of equal texts may miss 100 by a rounding
         let alike = identical && matches!(self.from, From::Bleu(Against::Base));
         Ok(Some(ScoreRow {
             group: String::new(),
@@ -290,7 +290,15 @@ impl Metric {
         Ok(match self.from {
             From::Bleu(_) | From::Chrf if references.is_empty() => None,
             From::Bleu(against) => {
-                of(against.bleu().statistics(&Texts::sentence(&cell.output, &references)?)?)
+                let bleu = against.bleu();
+                let sums = bleu.statistics(&Texts::sentence(&cell.output, &references)?)?.sums();
+                let equal = base.is_some_and(|base| base.output == cell.output);
+                if matches!(against, Against::Base) && equal && sums.iter().all(|n| *n == 0.0) {
+                    // equal texts are wholly alike, those without a word too: they count as one word
+                    of(bleu.statistics(&Texts::sentence("a", &["a"])?)?)
+                } else {
+                    Some(sums)
+                }
             }
             From::Chrf => {
                 of(Chrf::default().statistics(&Texts::sentence(&cell.output, &references)?)?)

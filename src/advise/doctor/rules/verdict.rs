@@ -38,7 +38,13 @@ fn is_useless(at: &AtStrength) -> bool {
 }
 
 fn is_damaged(at: &AtStrength) -> bool {
-    with(at, RuleKind::Guard, Outcome::Fail).next().is_some()
+    damage(at).next().is_some()
+}
+
+/// Broken guards of the base. Those of the adapter's own job, and comparisons with an approved run, say
+/// that it does less than it should, and not that it does harm.
+fn damage(at: &AtStrength) -> impl Iterator<Item = &RuleResult> {
+    with(at, RuleKind::Guard, Outcome::Fail).filter(|rule| rule.guards_the_base())
 }
 
 /// A rule that looks for the adapter's style where nobody asked for it.
@@ -97,13 +103,13 @@ fn stronger(history: &History, factor: f64) -> Option<Patch> {
 /// Guards of the base are broken at every strength at which the adapter works.
 pub(super) fn base_damaged(history: &History) -> Option<Finding> {
     let at = damaged_where_it_works(history)?;
-    if with(at, RuleKind::Guard, Outcome::Fail).all(is_of_leakage) {
+    if damage(at).all(is_of_leakage) {
         return None;
     }
     let judged = [Outcome::Pass, Outcome::Inconclusive, Outcome::Fail];
     let gains = judged.into_iter().flat_map(|outcome| with(at, RuleKind::Gain, outcome));
     let mut evidence = told(at, gains.take(1));
-    evidence.extend(told(at, with(at, RuleKind::Guard, Outcome::Fail)));
+    evidence.extend(told(at, damage(at)));
     Some(Finding {
         rule: Rule::BaseDamaged,
         evidence,
@@ -149,7 +155,7 @@ fn less(history: &History) -> Option<Patch> {
 /// As [`base_damaged`], and what is broken are rules of leakage only.
 pub(super) fn leaks(history: &History) -> Option<Finding> {
     let at = damaged_where_it_works(history)?;
-    if !with(at, RuleKind::Guard, Outcome::Fail).all(is_of_leakage) {
+    if !damage(at).all(is_of_leakage) {
         return None;
     }
     let key = "data.image.caption_dropout";
@@ -161,7 +167,7 @@ pub(super) fn leaks(history: &History) -> Option<Finding> {
     };
     Some(Finding {
         rule: Rule::Leaks,
-        evidence: told(at, with(at, RuleKind::Guard, Outcome::Fail)),
+        evidence: told(at, damage(at)),
         meaning: "nothing ties what is learnt to words: captions without a trigger word, or no \
                   examples of how it is without (`data.regularization`)"
             .to_owned(),
@@ -187,7 +193,7 @@ pub(super) fn too_strong(history: &History) -> Option<Finding> {
         return None;
     }
     let mut evidence = vec![format!("it works at strength {good} and damages nothing there")];
-    evidence.extend(told(broken, with(broken, RuleKind::Guard, Outcome::Fail)));
+    evidence.extend(told(broken, damage(broken)));
     let why = format!("strength 1 is then what strength {good} is in this adapter");
     Some(Finding {
         rule: Rule::TooStrong,
@@ -271,6 +277,7 @@ mod tests {
         healthy, held_out, learning_rate, noisy, only, only_patch, rules, set, verdict, well,
     };
     use super::*;
+    use crate::run::verdict::Against;
     use Outcome::{Fail, Inconclusive, Pass};
 
     /// A healthy training whose run has these outcomes at these strengths: of gain, of a guard.
@@ -359,6 +366,18 @@ mod tests {
         only(&judged(&[(0.5, Fail, Fail), (1.0, Fail, Fail)]), Rule::BaseDamaged);
         only(&judged(&[(0.5, Fail, Pass), (1.0, Inconclusive, Fail)]), Rule::BaseDamaged);
         well(&judged(&[(0.5, Inconclusive, Inconclusive), (1.0, Inconclusive, Fail)]));
+    }
+
+    #[test]
+    fn broken_guards_of_the_adapter_s_own_job_are_no_damage() {
+        let damaging = || judged(&[(1.0, Pass, Fail)]);
+        only(&damaging(), Rule::BaseDamaged);
+        let mut history = damaging();
+        rule_of(&mut history, 0, "guard").group = Some("heldout".to_owned());
+        well(&history);
+        let mut history = damaging();
+        rule_of(&mut history, 0, "guard").against = Against::Baseline;
+        well(&history);
     }
 
     #[test]
