@@ -10,7 +10,7 @@ use crate::base::atomic;
 use crate::picture::{PictureError, encode_png};
 
 /// Pictures that the style is learnt from.
-const PICTURES: usize = 160;
+const PICTURES: usize = 240;
 /// Lines that the way of speaking is learnt from.
 const ROWS: usize = 640;
 /// Prompts of a group of the suite of pictures.
