@@ -111,7 +111,9 @@ fn changed(adapter: &str, name: &str, change: impl Fn(&str, &mut [u8])) -> Strin
         .into_iter()
         .map(|(key, view)| (key, view.dtype(), view.shape().to_vec(), view.data().to_vec()))
         .collect();
-    tensors.iter_mut().for_each(|(key, _, _, data)| change(key, data));
+    for (key, _, _, data) in &mut tensors {
+        change(key, data);
+    }
     let views = tensors.iter().map(|(key, dtype, shape, data)| {
         (key, TensorView::new(*dtype, shape.clone(), data).unwrap())
     });

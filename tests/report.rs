@@ -122,6 +122,7 @@ fn ablation(text: &str) -> Ablation {
 }
 
 /// A verdict on two strengths, the second of which breaks a rule.
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 fn verdict(text: &str) -> Verdict {
     let measured = |rule: &str, value: f64| {
         json!({
