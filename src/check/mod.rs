@@ -2,7 +2,7 @@
 //! generated.
 //!
 //! - [`Policy`]: rules with margins; [`Policy::built_in`] is `examples/policy.yaml`
-//! - [`judge`]: a [`Case`] becomes a [`Verdict`](crate::run::Verdict)
+//! - [`judge`]: a [`Case`] becomes a [`Verdict`]
 //! - [`Approval`]: what was approved, to compare later runs with; [`approve`] writes one
 //! - [`junit`], [`summary`], [`table`]: a verdict for CI, for a pull request, for a terminal
 //!

@@ -10,7 +10,7 @@ use crate::picture::Picture;
 pub struct Seen {
     /// The colour nearest to the border's median.
     pub background: Colour,
-    /// What stands on it; none where fewer than [`LEAST`] pixels hang together.
+    /// What stands on it; none where fewer than `LEAST` pixels hang together.
     pub thing: Option<Thing>,
     /// How much lighter the background's odd bands are than its even ones, 0 to 255.
     pub bands: f32,
