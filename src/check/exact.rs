@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::error::CheckError;
-use super::pairs::{Pairs, Scope, same};
+use super::pairs::{Pairs, Scope};
 use super::policy::{Bound, Rule};
 use super::rule::Judged;
 use super::words::count;
@@ -22,7 +22,7 @@ pub(super) fn effect<'a>(pairs: &Pairs<'a>, rule: &'a Rule, place: usize) -> Jud
     for unit in pairs.of(scope) {
         let Some((base, cell)) = pairs.pair(unit, place) else { continue };
         all += 1;
-        changed += usize::from(!same(base, cell));
+        changed += usize::from(!cell.is_as(base));
         prompts.insert(unit.prompt);
     }
     let (outcome, sentence) = if let Some(reason) = dead(pairs) {

@@ -228,11 +228,6 @@ fn add(sums: &mut [f64], row: &[f64]) {
     sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
 }
 
-/// Whether two outputs are the same: two texts, or two pictures that differ in no pixel.
-pub(super) fn same(base: &Cell, cell: &Cell) -> bool {
-    base.output == cell.output || cell.scores.get("mse") == Some(&0.0)
-}
-
 fn file(path: &Path, cell: &Cell) -> std::path::PathBuf {
     let folder = cell.cell.get(..2).unwrap_or_default();
     path.join("cells").join(folder).join(format!("{}.json", cell.cell))

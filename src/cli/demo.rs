@@ -37,8 +37,8 @@ pub fn interrupt() -> bool {
 
 /// Train, grid, check and report on the two small models that come with the program
 ///
-/// Draws a few dozen pictures in a style and writes a few hundred lines in another; trains an adapter
-/// of each on `demo:image` and `demo:text`; generates unseen prompts and plain ones at strengths from 0
+/// Draws pictures of which some are in a style, and writes lines in another; trains an adapter of each
+/// on `demo:image` and `demo:text`; generates unseen prompts and plain ones at strengths from 0
 /// to 1.5; judges and reports. Nothing is downloaded. Each step is a command of this program with a file
 /// of `examples/demo/`, printed before it runs, so each can be run by hand.
 #[derive(Debug, clap::Args)]
@@ -88,7 +88,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     let steps = steps(out, args.quick);
     let mut done = Vec::new();
     for (place, step) in steps.iter().enumerate() {
-        if tell(global) {
+        if !global.quiet {
             let (number, of) = (place + 1, steps.len());
             eprintln!("\n[{number}/{of}] {}\n      $ {}", step.says, step.line());
         }
@@ -114,10 +114,6 @@ fn has_checkpoint(folder: &Path) -> bool {
     let found = std::fs::read_dir(folder.join("checkpoints"));
     let mut names = found.into_iter().flatten().flatten().map(|entry| entry.file_name());
     names.any(|name| name.to_string_lossy().starts_with("step-"))
-}
-
-fn tell(global: &Global) -> bool {
-    !global.quiet
 }
 
 /// What is done, in order.

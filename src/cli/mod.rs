@@ -43,8 +43,9 @@ use global::Global;
 /// Train, evaluate, merge, convert and shrink LoRA adapters of language models and Stable Diffusion.
 ///
 /// `grid` generates texts or pictures over held-out prompts at every strength in one batch, scores
-/// and reports; `check` says whether to ship, and at which strength. `train` trains, `advise` writes a configuration to start from, `doctor` says what came
-/// of it. Adapters are read in every common format (kohya, LyCORIS, diffusers, PEFT), bases as
+/// and reports; `check` says whether to ship, and at which strength. `train` trains, `advise` writes a
+/// configuration to start from, `doctor` says what came of it. `demo` shows all of it on two small
+/// models that come with the program. Adapters are read in every common format (kohya, LyCORIS, diffusers, PEFT), bases as
 /// transformers or diffusers folders, .gguf files or single Stable Diffusion files. Nothing is
 /// downloaded; bases and adapters are never changed in place.
 #[derive(Debug, Parser)]
@@ -52,6 +53,7 @@ use global::Global;
 #[command(
     after_help = "Exit codes: 0 success, 1 failed, 2 wrong usage, 3 check found a regression, 4 check is inconclusive, 130 interrupted.\n\
     Examples:\n  \
+    lora-eval demo\n  \
     lora-eval advise --task style --images 40 --vram 8 --base sd15.safetensors > ink.yaml\n  \
     lora-eval train ink.yaml --set data.train=pictures/ --out runs/ink-1\n  \
     lora-eval grid prompts/assistant.yaml --base Llama-3.2-1B/ --lora style=my-adapter/ --strengths 0:1.5:0.25 --out runs/style\n  \

@@ -28,6 +28,8 @@ pub struct View {
     /// `SHIP at 0.75 (safe 0.5–1)`.
     headline: String,
     reasons: Vec<String>,
+    /// Of every bound, `95 %`.
+    confidence: String,
     /// The cells were made anew or added to since.
     old: bool,
     gain: String,
@@ -111,6 +113,7 @@ pub fn view(run: &RunView, pictures: &BTreeMap<String, Picture>) -> Option<View>
         tone: tone(verdict.verdict),
         headline: verdict.headline.clone(),
         reasons: verdict.reasons.clone(),
+        confidence: format!("{} %", number::axis(100.0 * verdict.policy.confidence)),
         old: verdict.subject.plan != run.record.plan.sha256
             || verdict.evidence.cells != run.cells.len(),
         gain: label(|s| s.gain.as_ref()),

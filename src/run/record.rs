@@ -150,6 +150,14 @@ pub struct Cell {
     pub seconds: f64,
 }
 
+impl Cell {
+    /// Whether its output is that of the base's cell: the same text, or a picture that differs in no
+    /// pixel.
+    pub fn is_as(&self, base: &Self) -> bool {
+        self.output == base.output || self.scores.get("mse") == Some(&0.0)
+    }
+}
+
 /// An adapter at a strength.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdapterAt {

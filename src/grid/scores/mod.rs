@@ -239,7 +239,7 @@ impl Metric {
                 continue;
             };
             n += 1;
-            identical &= base_cell.is_some_and(|base| same(base, cell));
+            identical &= base_cell.is_some_and(|base| cell.is_as(base));
             let (own, other) = pairs.entry(key.0).or_default();
             add(own, &mine);
             add(other, &theirs);
@@ -310,11 +310,6 @@ impl Metric {
             From::Perplexity => score("nll").zip(tokens).map(|(nll, n)| vec![nll, n]),
         })
     }
-}
-
-/// Whether two outputs are the same: two texts, or two pictures that differ in no pixel.
-fn same(base: &Cell, cell: &Cell) -> bool {
-    base.output == cell.output || cell.scores.get("mse") == Some(&0.0)
 }
 
 fn add(sums: &mut Vec<f64>, row: &[f64]) {
