@@ -28,9 +28,9 @@ use step::Ended;
 /// seeds among it, is the same. Variants are ranked by verdict, then by the lower bound of the gain at the
 /// recommended strength, then by less damage. DIR/experiment.json and DIR/report.html have all of it.
 ///
-/// Run the same command again to go on where it was interrupted, or with more values to add them. A
-/// variant that fails is named and the others go on. Exit codes: 0 a variant passes, 1 one failed, 3 all
-/// were judged and none passes, 130 interrupted.
+/// Run the same command again to go on where it was interrupted, or with further values after the same
+/// ones to add them. A variant that fails is named and the others go on. Exit codes: 0 a variant passes,
+/// 1 one failed, 3 all were judged and none passes, 130 interrupted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     lora-eval experiment ink.yaml --vary lora_rank=4,8,16 --suite prompts/pictures.yaml --out runs/ink-rank\n  \

@@ -217,7 +217,7 @@ impl Ablating<'_> {
             (Some(work), Some(gain)) if mean(&work.full) > 0.0 => weight(Shares {
                 damage: share(&damage, mean(&harm.full)),
                 gain: share(gain, mean(&work.full)),
-                sure: damage.high.is_none_or(|high| high < 0.0),
+                sure: damage.high.is_some_and(|high| high < 0.0),
             }),
             _ => 1.0,
         };
@@ -252,7 +252,7 @@ impl Ablating<'_> {
             .filter(|(_, weight)| *weight != 1.0)
             .collect();
         if but.is_empty() {
-            ablation.notes.push("no block does damage and little work, so no weights are proposed; a lower strength or another training may help".to_owned());
+            ablation.notes.push("no block does damage with evidence and little work, so no weights are proposed; more prompts (`--ablate-prompts`), a lower strength or another training may help".to_owned());
             return Ok(());
         }
         let weights = [self.weights(&but)];

@@ -7,7 +7,7 @@ pub struct Shares {
     pub damage: f64,
     /// Gain that goes away with it.
     pub gain: f64,
-    /// Whether the damage's interval, where there is one, excludes none.
+    /// Whether the damage's interval excludes none; of one prompt there is no interval.
     pub sure: bool,
 }
 

@@ -73,10 +73,11 @@ pub(super) fn length(
 
 /// The rank times a power of 2, and what becomes of alpha/rank where alpha stays.
 pub(super) fn rank_times(history: &History, factor: f64, why: &str) -> Option<Patch> {
-    let rank = history.number("adapter.rank").filter(|rank| rank * factor >= 1.0)?;
-    let rank = (rank * factor).floor();
+    let before = history.number("adapter.rank").filter(|rank| rank * factor >= 1.0)?;
+    let rank = (before * factor).floor();
     let scale = history.number("adapter.alpha").map(|alpha| {
-        let change = if history.is_on("adapter.rslora") { factor.sqrt() } else { factor };
+        let change = rank / before;
+        let change = if history.is_on("adapter.rslora") { change.sqrt() } else { change };
         format!(
             "; with alpha {alpha} as it is, alpha/rank becomes {}: set alpha to {} with it, and the \
              change keeps its scale",
