@@ -61,7 +61,7 @@ pub(super) fn verdict(parts: &Parts<'_, '_>) -> Verdict {
             name: case.policy.path.display().to_string(),
             sha256: case.policy.sha256.clone(),
             confidence: case.policy.confidence,
-            method: "paired by prompt and seed, clustered by prompt; one-sided bounds: the wider of BCa (stretched) and Student's t; Holm over the strengths' gains and a fixed sequence over their guards (pass), Holm over rules (regression)".to_owned(),
+            method: "paired by prompt and seed, clustered by prompt; one-sided bounds: the widest of BCa (stretched), Student's t and, of levels, one unseen prompt; Holm over the strengths' gains and a fixed sequence over their guards (pass), Holm over rules (regression)".to_owned(),
             resamples: Resampling::TRIALS,
             seed: SEED,
         },

@@ -12,7 +12,9 @@ pub struct Clusters {
     differing: usize,
     /// The value about which an unseen cluster may lie on either side.
     centre: f64,
-    spread: f64,
+    median: f64,
+    /// The least and the greatest value.
+    span: (f64, f64),
     /// What rounding may do to a value.
     noise: f64,
 }
@@ -29,19 +31,28 @@ impl Clusters {
         let noise = 1e-13 * n * level.abs().max(value.abs()).max(f64::MIN_POSITIVE);
         let runs = sorted.chunk_by(|one, next| next - one <= noise);
         let most = runs.map(<[f64]>::len).max().unwrap_or(0);
-        let spread = sorted.last().zip(sorted.first()).map_or(0.0, |(last, first)| last - first);
+        let end = |end: Option<&f64>| end.copied().unwrap_or(value);
+        let span = (end(sorted.first()), end(sorted.last()));
         let centre = if paired.change == Change::Level { median } else { 0.0 };
-        Self { differing: changed.min(values.len() - most), values, centre, spread, noise }
+        Self { differing: changed.min(values.len() - most), values, centre, median, span, noise }
     }
 
     /// Whether all clusters say the same, up to rounding.
     pub fn all_equal(&self) -> bool {
-        self.spread <= self.noise * 2.0
+        self.span.1 - self.span.0 <= self.noise * 2.0
     }
 
     /// Whether a normal approximation is not to be trusted.
     pub fn few(&self) -> bool {
         self.all_equal() || self.differing < FEW
+    }
+
+    /// Between which values an unseen cluster's score may lie where scores are skewed: on either side
+    /// of the median twice as far as the farthest seen, as far as the metric goes.
+    pub fn twice_as_far(&self, paired: &Paired<'_>) -> (f64, f64) {
+        let (low, high) = self.span;
+        let (least, most) = paired.range.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
+        ((2.0 * low - self.median).max(least), (2.0 * high - self.median).min(most))
     }
 
     /// Between which values an unseen cluster lies. Without a range: as far off as the farthest

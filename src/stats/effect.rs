@@ -12,7 +12,8 @@ use super::unseen::Unseen;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// The wider of the stretched `BCa` bootstrap and Student's t.
+    /// The wider of the stretched `BCa` bootstrap and Student's t; of a level also what one unseen
+    /// cluster could do that lies twice as far off as the farthest seen.
     Bca,
     /// As there, and one unseen cluster at the worst end: fewer than five clusters differ, or all
     /// differ by the same.
@@ -102,6 +103,10 @@ impl Effect {
             self.unseen = ends.map(|ends| Unseen::new(&clusters.values, ends, trials, seed));
             let known = self.unseen.is_some() || self.bca.is_some();
             self.method = if known { Method::Sparse } else { Method::Identical };
+        } else if self.change == Change::Level {
+            let (trials, seed) = (resampling.trials(), resampling.seed());
+            self.unseen =
+                Some(Unseen::new(&clusters.values, clusters.twice_as_far(paired), trials, seed));
         }
         Ok(self)
     }
@@ -155,9 +160,9 @@ impl Effect {
         let value = self.change.inside(self.value);
         let distance = self.distance(margin);
         let share = match self.method {
-            Method::Single | Method::Bca => return None,
+            Method::Single => return None,
             Method::Identical => 0.5,
-            Method::Sparse => {
+            Method::Bca | Method::Sparse => {
                 let (low, high) = self.unseen.as_ref()?.ends;
                 let end = if distance > 0.0 { low } else { high };
                 (distance / (value - end)).clamp(0.0, 1.0)
