@@ -763,9 +763,20 @@ fn json_is_one_document() {
 /// (tests/parity/check.py).
 #[test]
 fn bleu_kl_and_perplexity_are_the_peers() {
-    let parity = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity");
-    let peer: Value =
-        serde_json::from_str(&fs::read_to_string(parity.join("check.json")).unwrap()).unwrap();
+    let decoder = "tests/parity/decoders/chat";
+    same_as_the_peers("check.json", &format!("{decoder}/model"), &format!("{decoder}/adapter"));
+}
+
+#[test]
+fn bleu_kl_and_perplexity_of_the_demo_are_the_peers() {
+    let adapter = "assets/demo/adapters/house-style";
+    same_as_the_peers("check_demo.json", "assets/demo/text", adapter);
+}
+
+fn same_as_the_peers(expected: &str, model: &str, adapter: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("tests/parity").join(expected)).unwrap();
+    let peer: Value = serde_json::from_str(&text).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("suite.yaml"), peer["suite"].to_string()).unwrap();
@@ -776,17 +787,10 @@ fn bleu_kl_and_perplexity_are_the_peers() {
         }
     }
     fs::write(path("policy.yaml"), json!({"rules": rules}).to_string()).unwrap();
-    let chat = |name: &str| parity.join("decoders/chat").join(name).to_str().unwrap().to_owned();
     let mut grid = Command::new(env!("CARGO_BIN_EXE_lora-eval"));
-    let adapter = format!("a={}", chat("adapter"));
-    grid.args(["grid", &path("suite.yaml"), "--base", &chat("model"), "--lora", &adapter]).args([
-        "--device",
-        "cpu",
-        "--dtype",
-        "f32",
-        "--out",
-        &path("run"),
-    ]);
+    grid.current_dir(root).args(["grid", &path("suite.yaml"), "--base", model]);
+    grid.args(["--lora", &format!("a={adapter}"), "--device", "cpu", "--dtype", "f32"]);
+    grid.args(["--out", &path("run")]);
     let out = grid.output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let run = folder.path().join("run");

@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 
 use lora_eval::demo::english::{Row, Split, Style, house_rows, json_lines, mistaken_rows};
 use lora_eval::demo::english::{suite, task_rows};
+use lora_eval::demo::style_pictures;
+use lora_eval::picture::encode_png;
 use safetensors::tensor::{TensorView, serialize_to_file};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -99,36 +101,30 @@ fn one_that_leaks_without_the_trigger_is_a_regression() {
     assert_eq!(outcomes["gain-chrf"], "pass", "{verdict:#}");
 }
 
-/// A copy of an adapter with tensors changed.
-fn changed(adapter: &str, name: &str, change: impl Fn(&str, &mut [u8])) -> String {
-    let out = place().join(name);
-    fs::create_dir_all(&out).unwrap();
-    fs::copy(format!("{adapter}/adapter_config.json"), out.join("adapter_config.json")).unwrap();
-    let bytes = fs::read(format!("{adapter}/adapter_model.safetensors")).unwrap();
+/// A copy of an adapter's file that multiplies nothing.
+fn dead(file: &str, out: &Path) {
+    let bytes = fs::read(file).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let mut tensors: Vec<_> = file
-        .tensors()
-        .into_iter()
-        .map(|(key, view)| (key, view.dtype(), view.shape().to_vec(), view.data().to_vec()))
-        .collect();
-    for (key, _, _, data) in &mut tensors {
-        change(key, data);
-    }
+    let metadata = safetensors::SafeTensors::read_metadata(&bytes).unwrap().1.metadata().clone();
+    let tensors = file.tensors().into_iter().map(|(key, view)| {
+        let up = key.contains("lora_B") || key.contains("lora_up");
+        let data = if up { vec![0; view.data().len()] } else { view.data().to_vec() };
+        (key, view.dtype(), view.shape().to_vec(), data)
+    });
+    let tensors: Vec<_> = tensors.collect();
     let views = tensors.iter().map(|(key, dtype, shape, data)| {
         (key, TensorView::new(*dtype, shape.clone(), data).unwrap())
     });
-    serialize_to_file(views, None, &out.join("adapter_model.safetensors")).unwrap();
-    out.to_str().unwrap().to_owned()
+    serialize_to_file(views, metadata, out).unwrap();
 }
 
 #[test]
 fn a_dead_one_is_a_regression_and_the_reason_is_said() {
-    let adapter = changed(good(), "dead", |key, data| {
-        if key.contains("lora_B") {
-            data.fill(0);
-        }
-    });
-    let (code, verdict) = judge("dead", &adapter, 28, "0,1");
+    let out = place().join("dead");
+    fs::create_dir_all(&out).unwrap();
+    fs::copy(format!("{}/adapter_config.json", good()), out.join("adapter_config.json")).unwrap();
+    dead(&format!("{}/adapter_model.safetensors", good()), &out.join("adapter_model.safetensors"));
+    let (code, verdict) = judge("dead", out.to_str().unwrap(), 28, "0,1");
     assert_eq!(code, 3, "{verdict:#}");
     let reasons = verdict["reasons"].to_string();
     assert!(reasons.contains("changes no weight"), "{reasons}");
@@ -167,4 +163,77 @@ fn one_that_is_good_at_six_tenths_and_broken_at_one_is_recommended_there() {
     assert!((0.5..=0.7).contains(&recommended), "{verdict:#}");
     let outcomes = outcomes(&verdict, 1.0);
     assert!(outcomes.values().any(|outcome| outcome == "fail"), "{verdict:#}");
+}
+
+/// Runs the demo's picture suite, the first of its seeds, with an adapter and judges it by the demo's
+/// policy and by the built-in one.
+fn judge_pictures(name: &str, adapter: &str, strengths: &str) -> [(i32, Value); 2] {
+    let (suite, lora) = (root("examples/demo/image-suite.yaml"), format!("striped={adapter}"));
+    let run = place().join(format!("{name}-run")).to_str().unwrap().to_owned();
+    let words = ["grid", &suite, "--base", "demo:image", "--lora", &lora, "--out", &run, "-q"];
+    let few = ["--seeds", "1", "--strengths", strengths];
+    let (code, _, errors) = program(&[&words[..], &few].concat());
+    assert_eq!(code, 0, "{errors}");
+    let own = root("examples/demo/image-policy.yaml");
+    [vec!["--policy", &own], Vec::new()].map(|policy| {
+        let (code, printed, errors) = program(&[&["check", &run, "--json"], &policy[..]].concat());
+        assert!(code != 1, "{errors}");
+        (code, serde_json::from_str(&printed).unwrap())
+    })
+}
+
+const STRIPED: &str = "assets/demo/adapters/striped.safetensors";
+
+#[test]
+fn a_good_adapter_of_pictures_passes() {
+    for (code, verdict) in judge_pictures("striped", &root(STRIPED), "0,0.5,1") {
+        assert_eq!((code, &verdict["recommended"]), (0, &Value::from(1.0)), "{verdict:#}");
+    }
+}
+
+#[test]
+fn a_dead_one_of_pictures_is_a_regression() {
+    let out = place().join("dead.safetensors");
+    dead(&root(STRIPED), &out);
+    for (code, verdict) in judge_pictures("dead-striped", out.to_str().unwrap(), "0,1") {
+        assert_eq!(code, 3, "{verdict:#}");
+        let reasons = verdict["reasons"].to_string();
+        assert!(reasons.contains("changes no weight"), "{reasons}");
+    }
+}
+
+/// Trained on striped pictures whose captions do not say so.
+#[test]
+fn one_of_pictures_that_leaks_without_the_trigger_is_a_regression() {
+    let pictures = place().join("pictures");
+    fs::create_dir_all(&pictures).unwrap();
+    let striped =
+        style_pictures(240, 1).into_iter().filter(|(_, caption)| caption.contains("striped"));
+    for (number, (picture, caption)) in striped.enumerate() {
+        fs::write(pictures.join(format!("{number}.png")), encode_png(&picture, &[]).unwrap())
+            .unwrap();
+        let caption = caption.replace(", in striped style", "");
+        fs::write(pictures.join(format!("{number}.txt")), caption).unwrap();
+    }
+    let (config, out) = (root("examples/demo/image.yaml"), place().join("leak-striped"));
+    let data = format!("data.train={}", pictures.display());
+    let words = ["train", &config, "--set", &data, "--set", "run.epochs=16", "-q"];
+    let (code, _, errors) = program(&[&words[..], &["--out", out.to_str().unwrap()]].concat());
+    assert_eq!(code, 0, "{errors}");
+    let adapter = out.join("striped.safetensors");
+    let [(own, verdict), (built_in, _)] =
+        judge_pictures("leak-striped", adapter.to_str().unwrap(), "0,1");
+    assert_eq!((own, built_in), (3, 3), "{verdict:#}");
+    assert_eq!(outcomes(&verdict, 1.0)["leak-style"], "fail", "{verdict:#}");
+}
+
+#[test]
+fn one_of_texts_is_an_error_on_a_model_of_pictures() {
+    let suite = root("examples/demo/image-suite.yaml");
+    let lora = format!("house={}", root("assets/demo/adapters/house-style"));
+    let run = place().join("texts-run").to_str().unwrap().to_owned();
+    let (code, _, errors) =
+        program(&["grid", &suite, "--base", "demo:image", "--lora", &lora, "--out", &run]);
+    assert_eq!(code, 1, "{errors}");
+    assert!(errors.contains("house-style"), "{errors}");
 }
