@@ -306,7 +306,10 @@ fn skeleton(html: &str) -> String {
         if let NodeData::Element { name, attrs, .. } = &node.data {
             let names: Vec<String> =
                 attrs.borrow().iter().map(|a| a.name.local.to_string()).collect();
-            let _ = writeln!(out, "{depth} {} {}", name.local, names.join(" "));
+            // what a sentence quotes in backticks is code, whoever wrote the backticks
+            if &*name.local != "code" || !names.is_empty() {
+                let _ = writeln!(out, "{depth} {} {}", name.local, names.join(" "));
+            }
         }
         for child in node.children.borrow().iter() {
             walk(child, depth + 1, out);

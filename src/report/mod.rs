@@ -10,7 +10,7 @@
 //! ones, and shows the whole ones where they still lie beside it.
 //!
 //! Invariant: the same input gives the same bytes, and no text of a run, whatever it holds, adds
-//! an element or an attribute to the page.
+//! an element or an attribute to the page, but for `<code>` around what a sentence has in backticks.
 
 mod blame;
 mod cell;
@@ -31,6 +31,7 @@ mod scale;
 mod sentence;
 mod summary;
 mod text;
+mod tradeoff;
 mod verdict;
 mod view;
 

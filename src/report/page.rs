@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, Output, State, Value, escape_formatter};
+use minijinja::{AutoEscape, Environment, HtmlEscape, Output, State, Value, escape_formatter};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -94,6 +94,7 @@ pub fn page(
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.set_formatter(show);
+    environment.add_filter("marked", marked);
     environment.add_template(TEMPLATE, include_str!("../../reports/report.html"))?;
     Ok(environment.get_template(TEMPLATE)?.render(Value::from(Serde(page)))?)
 }
@@ -111,6 +112,25 @@ fn show(
         },
         _ => escape_formatter(out, state, value),
     }
+}
+
+/// A sentence of ours with what it quotes (`` `--clip` ``) as code.
+fn marked(sentence: &str) -> Value {
+    let shown = text::visible(sentence);
+    let pieces: Vec<&str> = shown.split('`').collect();
+    // a name with a backtick of its own: which ones belong together cannot be told
+    if pieces.len().is_multiple_of(2) {
+        return Value::from(shown.into_owned());
+    }
+    let pieces = pieces.into_iter().map(HtmlEscape).enumerate();
+    let html: String = pieces
+        .map(
+            |(at, piece)| {
+                if at % 2 == 1 { format!("<code>{piece}</code>") } else { piece.to_string() }
+            },
+        )
+        .collect();
+    Value::from_safe_string(html)
 }
 
 /// The content security policy: only this style and this script; pictures as data, and where the

@@ -5,18 +5,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::picture::Picture;
-use super::scale::Scale;
+use super::tradeoff::{Plot, plot};
 use super::{RunView, number, text};
 use crate::run::verdict::{Answer, AtStrength, Measured, Verdict, WorstPair};
 use crate::run::{Better, Cell};
 
-/// Size of the picture and its margins, in SVG units.
-const WIDTH: f64 = 560.0;
-const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 62.0;
-const RIGHT: f64 = 20.0;
-const TOP: f64 = 14.0;
-const BOTTOM: f64 = 44.0;
 /// Longest output of a pair that is shown whole, in characters.
 const SHOWN: usize = 240;
 
@@ -45,43 +38,19 @@ pub struct View {
 struct Row {
     strength: String,
     recommended: bool,
-    gain: String,
-    damage: String,
+    gain: Value,
+    damage: Value,
     wins: String,
     tone: &'static str,
     answer: String,
 }
 
-/// Gain over damage, a point a strength.
+/// A value, and its bounds.
 #[derive(Debug, Serialize)]
-struct Plot {
-    width: f64,
-    height: f64,
-    left: f64,
-    right: f64,
-    top: f64,
-    bottom: f64,
-    x_ticks: Vec<Tick>,
-    y_ticks: Vec<Tick>,
-    line: String,
-    points: Vec<Point>,
-}
-
-#[derive(Debug, Serialize)]
-struct Tick {
-    at: String,
-    label: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Point {
-    x: String,
-    y: String,
-    /// The intervals as a path.
-    interval: String,
-    label: String,
-    title: String,
-    recommended: bool,
+struct Value {
+    value: String,
+    /// `63.4 to 69.3`; empty where there is no value.
+    bounds: String,
 }
 
 /// A pair that lost.
@@ -152,7 +121,10 @@ fn row(verdict: &Verdict, strength: &AtStrength) -> Row {
         _ => "open".to_owned(),
     };
     let tone = if broken.is_empty() { tone(strength.verdict) } else { "bad" };
-    let shown = |one: &Option<Measured>| one.as_ref().map_or(number::NONE.to_owned(), measured);
+    let shown = |one: &Option<Measured>| match one {
+        Some(one) => Value { value: number::plain(one.value), bounds: bounds(one) },
+        None => Value { value: number::NONE.to_owned(), bounds: String::new() },
+    };
     Row {
         strength: number::axis(strength.strength),
         recommended: verdict.recommended == Some(strength.strength),
@@ -164,70 +136,10 @@ fn row(verdict: &Verdict, strength: &AtStrength) -> Row {
     }
 }
 
-/// `66.4 (63.4 to 69.3)`.
-fn measured(one: &Measured) -> String {
+/// `63.4 to 69.3`.
+pub fn bounds(one: &Measured) -> String {
     let end = |end: Option<f64>| end.map_or("unbounded".to_owned(), number::plain);
-    format!("{} ({} to {})", number::plain(one.value), end(one.low), end(one.high))
-}
-
-fn plot(verdict: &Verdict) -> Option<Plot> {
-    let both: Vec<(&AtStrength, &Measured, &Measured)> = verdict
-        .strengths
-        .iter()
-        .filter_map(|s| Some((s, s.damage.as_ref()?, s.gain.as_ref()?)))
-        .collect();
-    if both.len() < 2 {
-        return None;
-    }
-    let three =
-        |one: &Measured| [one.value, one.low.unwrap_or(one.value), one.high.unwrap_or(one.value)];
-    let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
-    let across = both.iter().flat_map(|(_, damage, _)| three(damage));
-    let along = both.iter().flat_map(|(_, _, gain)| three(gain));
-    let x = Scale::new(&across.collect::<Vec<_>>(), LEFT, right);
-    let y = Scale::new(&along.collect::<Vec<_>>(), bottom, TOP);
-    let ticks = |scale: &Scale| {
-        let tick = |at: f64| Tick { at: place(scale.place(at)), label: number::axis(at) };
-        scale.ticks().into_iter().map(tick).collect::<Vec<_>>()
-    };
-    let points: Vec<Point> = both
-        .iter()
-        .map(|(strength, damage, gain)| {
-            let [at_x, low_x, high_x] = three(damage).map(|value| place(x.place(value)));
-            let [at_y, low_y, high_y] = three(gain).map(|value| place(y.place(value)));
-            Point {
-                interval: format!("M{low_x} {at_y}H{high_x}M{at_x} {low_y}V{high_y}"),
-                label: number::axis(strength.strength),
-                title: format!(
-                    "strength {}: gain {}, {} {}",
-                    number::axis(strength.strength),
-                    measured(gain),
-                    damage.label,
-                    measured(damage)
-                ),
-                recommended: verdict.recommended == Some(strength.strength),
-                x: at_x,
-                y: at_y,
-            }
-        })
-        .collect();
-    let line: Vec<String> = points.iter().map(|point| format!("{} {}", point.x, point.y)).collect();
-    Some(Plot {
-        width: WIDTH,
-        height: HEIGHT,
-        left: LEFT,
-        right,
-        top: TOP,
-        bottom,
-        x_ticks: ticks(&x),
-        y_ticks: ticks(&y),
-        line: format!("M{}", line.join("L")),
-        points,
-    })
-}
-
-fn place(value: f64) -> String {
-    format!("{value:.1}")
+    format!("{} to {}", end(one.low), end(one.high))
 }
 
 fn worst(run: &RunView, pair: &WorstPair, pictures: &BTreeMap<String, Picture>) -> Pair {

@@ -148,7 +148,7 @@ pub type Row = [String; 7];
 
 /// The columns of a ranking; the second is the varied key.
 pub const COLUMNS: [&str; 7] =
-    ["rank", "value", "verdict", "strength", "gain", "damage", "held-out loss"];
+    ["place", "value", "verdict", "strength", "gain", "damage", "held-out loss"];
 
 impl Variant {
     /// What a reader sees of it.
