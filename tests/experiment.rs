@@ -110,7 +110,7 @@ fn two_ranks_are_trained_judged_and_ranked_and_a_second_time_nothing_is_done() {
     }
     let note = found["notes"][0].as_str().unwrap();
     assert!(note.contains("it is the rank (4, 8), and alpha/rank is 1, 1"), "{note}");
-    assert!(shown.starts_with("rank  lora_rank  verdict"), "{shown}");
+    assert!(shown.starts_with("place  lora_rank  verdict"), "{shown}");
     let report = fs::read_to_string(out.join("report.html")).unwrap();
     assert!(report.contains("<h2>Ranking</h2>") && report.contains("lora_rank=8"));
 
@@ -127,7 +127,7 @@ fn two_ranks_are_trained_judged_and_ranked_and_a_second_time_nothing_is_done() {
     good(&["train", &config(&place), "--set", "lora_rank=4"]);
     let adapter = |folder: &Path| fs::read(folder.join("x/adapter_model.safetensors")).unwrap();
     assert!(adapter(&alone) == adapter(&out.join("lora_rank=4/train")));
-    whole(&experiment(&place, "lora_rank=4,8,2", "ranks"), &out);
+    whole(&experiment(&place, "lora_rank=2,4", "ranks"), &out);
     assert_eq!(record(&out)["variants"].as_array().unwrap().len(), 3);
     let verdicts = files(&out).into_keys().filter(|name| name.ends_with("verdict.json"));
     assert_eq!(verdicts.count(), 3);
@@ -234,6 +234,18 @@ fn a_folder_of_another_experiment_is_refused() {
 }
 
 #[test]
+fn a_suite_that_the_base_cannot_run_is_found_before_training() {
+    let place = Place::new();
+    let arguments = experiment(&place, "lora_rank=2,4", "out");
+    let pictures = fs::read_to_string(suite(&place)).unwrap().replace("max_new_tokens", "steps");
+    place.file("suite.yaml", pictures);
+    let done = program::run(&arguments);
+    assert_eq!(done.status.code(), Some(1), "{}", said(&done));
+    assert!(said(&done).contains("suite.yaml") && said(&done).contains("steps"), "{}", said(&done));
+    assert!(!place.path("out").exists());
+}
+
+#[test]
 fn doctor_reads_the_verdict_beside_a_training_and_that_of_a_named_run() {
     let place = Place::new();
     let out = place.path("out");
@@ -258,7 +270,7 @@ fn doctor_reads_the_verdict_beside_a_training_and_that_of_a_named_run() {
     assert!(of_another.contains(&headline(4)), "{of_another:?}");
     assert!(of_another[0].contains("its adapters are none of"), "{of_another:?}");
     fs::write(verdict(2), "{").unwrap();
-    assert!(notes(&[])[0].contains("verdict.json:1: no verdict"), "{:?}", notes(&[]));
+    assert!(notes(&[])[0].contains("verdict.json: damaged"), "{:?}", notes(&[]));
     let error = program::bad(&["doctor", &train, "--run", &train]);
     assert!(error.contains("has no `verdict.json`"), "{error}");
 }

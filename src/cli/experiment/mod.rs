@@ -28,8 +28,8 @@ use step::Ended;
 /// seeds among it, is the same. Variants are ranked by verdict, then by the lower bound of the gain at the
 /// recommended strength, then by less damage. DIR/experiment.json and DIR/report.html have all of it.
 ///
-/// Run the same command again to go on where it was interrupted, or with further values after the same
-/// ones to add them. A variant that fails is named and the others go on. Exit codes: 0 a variant passes,
+/// Run the same command again to go on where it was interrupted, or with further values: what was judged
+/// before stays in the ranking. A variant that fails is named and the others go on. Exit codes: 0 a variant passes,
 /// 1 one failed, 3 all were judged and none passes, 130 interrupted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -73,6 +73,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     for note in plan.notes() {
         output::note(note);
     }
+    step::fits(global, args, &plan.variants)?;
     std::fs::create_dir_all(&plan.folder).map_err(|e| TensorError::io(&plan.folder, e))?;
     RESUMABLE.store(true, Ordering::Relaxed);
     let mut experiment = plan.record.clone();
@@ -106,7 +107,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn write(folder: &Path, experiment: &Experiment) -> anyhow::Result<()> {
-    let path = folder.join("experiment.json");
+    let path = folder.join(plan::EXPERIMENT);
     let mut text = serde_json::to_vec_pretty(experiment)?;
     text.push(b'\n');
     Ok(atomic::write(&path, &text).map_err(|e| TensorError::io(&path, e))?)

@@ -17,6 +17,9 @@ use super::{Args, vary};
 /// The key that says where a training goes, the one thing besides the varied key that differs.
 const DIR: &str = "output.dir";
 
+/// The record of an experiment, in its folder.
+pub const EXPERIMENT: &str = "experiment.json";
+
 /// A variant before it is made.
 pub struct Planned {
     /// The key as written.
@@ -117,9 +120,10 @@ impl Plan {
         let key = varied(&first, &format!("{written}={value}"))?;
         resolver.is_not_set(key)?;
         let folder = args.out.clone().unwrap_or_else(|| beside(&first.settings, key));
-        let variants: Vec<Planned> =
+        let mut variants: Vec<Planned> =
             values.iter().map(|value| resolver.planned(value, &folder)).collect();
         differ(&variants)?;
+        let before = before(&folder, &resolver, &variants);
         let record = Experiment {
             format: EXPERIMENT_FORMAT,
             program: format!("lora-eval {}", env!("CARGO_PKG_VERSION")),
@@ -132,6 +136,7 @@ impl Plan {
             variants: Vec::new(),
         };
         same_experiment(&folder, &record)?;
+        variants.extend(before);
         variants.iter().try_for_each(same_configuration)?;
         let said = variants.iter().filter_map(|planned| planned.resolved.as_ref().ok());
         let said = said.flat_map(|resolved| resolved.notes.iter().cloned()).collect();
@@ -253,9 +258,25 @@ fn alpha(known: &[&Resolved]) -> Option<String> {
     })
 }
 
+/// What was judged in this folder before and is not given now: it stays in the ranking.
+fn before(folder: &Path, resolver: &Resolver<'_>, given: &[Planned]) -> Vec<Planned> {
+    let text = std::fs::read(folder.join(EXPERIMENT)).unwrap_or_default();
+    let Ok(there) = serde_json::from_slice::<Experiment>(&text) else { return Vec::new() };
+    let judged = there.variants.into_iter().filter(|variant| variant.judged.is_some());
+    let planned = judged.map(|variant| resolver.planned(&variant.value, folder));
+    let new = |one: &Planned| {
+        let values_of = |of: &Planned| -> Option<Vec<(&'static str, String)>> {
+            let resolved = of.resolved.as_ref().ok()?;
+            Some(values(resolved).map(|(key, value)| (key, value.to_owned())).collect())
+        };
+        given.iter().all(|other| values_of(other) != values_of(one))
+    };
+    planned.filter(|one| one.resolved.is_ok() && new(one)).collect()
+}
+
 /// Refuses a folder of another experiment.
 fn same_experiment(folder: &Path, record: &Experiment) -> anyhow::Result<()> {
-    let path = folder.join("experiment.json");
+    let path = folder.join(EXPERIMENT);
     let text = match std::fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use lora_eval::config::Resolved;
+use lora_eval::config::{Resolved, Settings};
 use lora_eval::report::{RunView, render};
 use lora_eval::run::Run;
 use lora_eval::run::experiment::{Failed, Judged, Trained, Variant};
@@ -93,6 +93,28 @@ fn trained(global: &Global, name: &str, resolved: &Resolved) -> anyhow::Result<O
     Ok((!stopped).then_some(outcome))
 }
 
+/// Whether the suite can be run on the bases of the variants that are still to be trained: known
+/// before hours of training, not after them.
+pub fn fits(global: &Global, args: &Args, variants: &[Planned]) -> anyhow::Result<()> {
+    let mut seen = Vec::new();
+    for resolved in variants.iter().filter_map(|planned| planned.resolved.as_ref().ok()) {
+        let settings = &resolved.settings;
+        if finished(settings)?.is_none() && !seen.contains(&&settings.base) {
+            grid::fits(global, &args.suite, &settings.base.model, rest(args, settings))?;
+            seen.push(&settings.base);
+        }
+    }
+    Ok(())
+}
+
+fn rest(args: &Args, settings: &Settings) -> grid::Rest {
+    grid::Rest {
+        strengths: args.strengths.clone(),
+        vae: settings.base.vae.clone(),
+        judges: args.judges.clone(),
+    }
+}
+
 /// The run of the variant's adapter.
 fn drawn(
     global: &Global,
@@ -110,12 +132,9 @@ fn drawn(
         unet: 1.0,
         blocks: Vec::new(),
     };
-    let rest = grid::Rest {
-        strengths: args.strengths.clone(),
-        vae: settings.base.vae.clone(),
-        judges: args.judges.clone(),
-    };
-    let args = grid::Args::of(&args.suite, &settings.base.model, lora, run.to_owned(), rest);
+    let rest = rest(args, settings);
+    let base = &settings.base.model;
+    let args = grid::Args::of(&args.suite, base, vec![lora], run.to_owned(), rest);
     let made = grid::make(global, &args)?;
     made.map(|made| made.view).ok_or_else(|| anyhow::anyhow!("{}: nothing was made", run.display()))
 }

@@ -42,6 +42,11 @@ impl AblateArgs {
         Self { ablate: None, ablate_prompts: 8, ablate_strength: None }
     }
 
+    /// Most prompts of either group.
+    pub fn most(&self) -> u16 {
+        self.ablate_prompts
+    }
+
     /// Whether it is asked for.
     pub fn wanted(&self) -> bool {
         self.ablate.is_some()
@@ -110,7 +115,7 @@ impl Job<'_> {
             suite: self.suite,
             plan,
             ablated,
-            prompts: usize::from(self.args.ablate.ablate_prompts),
+            prompts: usize::from(self.args.ablate.most()),
             progress: &|done, all| {
                 bar.set_length(all as u64);
                 bar.set_position(done as u64);

@@ -89,6 +89,9 @@ impl Job<'_> {
         on: (&str, &str),
         backend: &mut dyn Backend,
     ) -> anyhow::Result<Option<Made>> {
+        if self.args.only_fits {
+            return Ok(None);
+        }
         let start = Instant::now();
         if self.axes.iter().all(|adapter| adapter.fixed.is_some() || adapter.on_demand) {
             output::warn(
@@ -172,9 +175,13 @@ impl Job<'_> {
         let missing = plan.missing(shard, &present);
         let cells: usize = missing.iter().map(|(_, cells)| cells).sum();
         let expected = seconds.map(|seconds| seconds * cells as f64);
+        let most = usize::from(self.args.ablate.most());
         if self.global.json {
+            let ablate = self.ablated.as_ref().map(|ablated| {
+                json!({"blocks": ablated.acting.len(), "strength": ablated.strength, "prompts_at_most": 2 * most})
+            });
             return output::json(&json!({
-                "out": self.args.out, "cells": record.plan.cells.len(),
+                "ablate": ablate, "out": self.args.out, "cells": record.plan.cells.len(),
                 "batches": plan.units.len(), "prompts": self.suite.prompts.len(),
                 "strengths": record.strengths, "seeds": record.seeds,
                 "to_make": {"cells": cells, "batches": missing.len(), "seconds": expected},
@@ -197,6 +204,14 @@ impl Job<'_> {
                 writeln!(text, "time       known after the first batch; the progress bar shows it")
             }
         };
+        if let Some(ablated) = &self.ablated {
+            let blocks = ablated.acting.len();
+            let _ = writeln!(
+                text,
+                "then       {blocks} blocks off, one at a time, at strength {}, for up to {most} prompts of either group",
+                ablated.strength
+            );
+        }
         output::print(&text)
     }
 }

@@ -67,6 +67,8 @@ pub struct Args {
     /// Say what would be made, and make nothing
     #[arg(long)]
     dry_run: bool,
+    #[arg(skip)]
+    only_fits: bool,
     /// Modules that do not fit the base are an error
     #[arg(long)]
     strict: bool,
@@ -92,12 +94,12 @@ pub struct Rest {
 
 impl Args {
     /// The grid of one adapter, as `lora-eval grid SUITE --base BASE --lora NAME=PATH --out RUN`.
-    pub fn of(suite: &Path, base: &str, lora: Reference, out: PathBuf, rest: Rest) -> Self {
+    pub fn of(suite: &Path, base: &str, loras: Vec<Reference>, out: PathBuf, rest: Rest) -> Self {
         let Rest { strengths, vae, judges } = rest;
         Self {
             suite: suite.to_owned(),
             base: base.to_owned(),
-            lora: language::LoraArgs { loras: vec![lora], lora_dir: None },
+            lora: language::LoraArgs { loras, lora_dir: None },
             out,
             strengths,
             seeds: None,
@@ -105,6 +107,7 @@ impl Args {
             max_batch: None,
             vae,
             dry_run: false,
+            only_fits: false,
             strict: false,
             backend: Which::Model,
             judges,
@@ -149,6 +152,15 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
         Some(made) => made.show(global),
         None => Ok(()),
     }
+}
+
+/// Whether the suite can be run on the base, as far as that is known without an adapter: an error if
+/// not. Nothing is written.
+pub fn fits(global: &Global, suite: &Path, base: &str, rest: Rest) -> anyhow::Result<()> {
+    let args = Args::of(suite, base, Vec::new(), PathBuf::new(), rest);
+    // whether prompts name the right adapters cannot be told without them
+    let named = !tags(&Suite::open(suite)?)?.is_empty();
+    if named { Ok(()) } else { make(global, &Args { only_fits: true, ..args }).map(|_| ()) }
 }
 
 /// Makes the cells that are missing; nothing where it is a dry run.
