@@ -1,4 +1,4 @@
-//! Floor 6: a starting configuration, with the reason for each value.
+//! Floor 5: a starting configuration, with the reason for each value.
 //!
 //! - [`advise`]: a [`Question`] (task, examples, device, base) becomes an [`Advice`]: the configuration
 //!   as YAML with a reason and its source in every line, the article's claims that are not followed,

@@ -1,4 +1,4 @@
-//! Floor 6: ship or do not ship, at which strength, how sure. A run is read and judged; nothing is
+//! Floor 5: ship or do not ship, at which strength, how sure. A run is read and judged; nothing is
 //! generated.
 //!
 //! - [`Policy`]: rules with margins; [`Policy::built_in`] is `examples/policy.yaml`

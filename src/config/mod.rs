@@ -1,4 +1,4 @@
-//! Floor 2: a training's configuration.
+//! Floor 1: a training's configuration.
 //!
 //! - [`load`], [`parse`]: a file and overrides to a [`Resolved`]: [`Settings`], every value decided, an
 //!   [`Entry`] for each with its [`Origin`], and notes

@@ -1,4 +1,4 @@
-//! Floor 3: examples of a training, before any model sees them.
+//! Floor 2: examples of a training, before any model sees them.
 //!
 //! - [`image`]: pictures and their captions: layouts of folders, buckets, pixels, captions
 //! - [`text`]: rows of texts, prompts and conversations as token ids, and which of them are learnt

@@ -1,4 +1,4 @@
-//! Floor 5: texts of a language model, or pictures of a diffusion model, at several strengths at once.
+//! Floor 4: texts of a language model, or pictures of a diffusion model, at several strengths at once.
 //!
 //! - [`prefill`]: one pass over the prompts of a batch; what it gives can be used for several seeds
 //! - [`complete`]: the texts; a row that has ended leaves the batch

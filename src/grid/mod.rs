@@ -1,4 +1,4 @@
-//! Floor 6: a suite at every strength, into a run directory.
+//! Floor 5: a suite at every strength, into a run directory.
 //!
 //! - [`Plan`]: prompts × seeds × further axes as [`Unit`]s, each with one cell a strength
 //! - [`Backend`]: makes the cells of a unit in one batch; [`TextBackend`] with a language model,

@@ -1,4 +1,4 @@
-//! Floor 6: data checked before it is trained on, and mended where that needs no judgement.
+//! Floor 5: data checked before it is trained on, and mended where that needs no judgement.
 //!
 //! - [`lint`]: everything that is wrong with the examples that settings name, as a [`Report`] of
 //!   [`Finding`]s

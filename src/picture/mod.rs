@@ -1,4 +1,4 @@
-//! Pictures in files, and the text that the WebUI keeps with them.
+//! Floor 1: pictures in files, and the text that the WebUI keeps with them.
 //!
 //! - [`Picture`], [`read`]: 8-bit RGB from PNG, JPEG and WebP; [`size`] reads the header alone
 //! - [`resize_rgb`]: with Pillow's bits

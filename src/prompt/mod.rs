@@ -1,4 +1,4 @@
-//! The prompt language: one line of text in, everything that it asks for out.
+//! Floor 1: the prompt language: one line of text in, everything that it asks for out.
 //!
 //! The language is that of AUTOMATIC1111's Stable Diffusion `WebUI` (v1.10.1): adapter tags, emphasis,
 //! `BREAK`, schedules, alternation and `AND`. `docs/prompt-syntax.md` describes it for users and lists

@@ -1,6 +1,7 @@
 //! `verdict.json`: what `check` found, as data.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -370,16 +371,20 @@ pub struct Subject {
     pub cells: String,
 }
 
+/// The `verdict.json` at `path`; nothing where there is no such file.
+pub fn open(path: &Path) -> Result<Option<Verdict>, RunError> {
+    let Some(bytes) = read(path, MAX_BYTES, AGAIN)? else { return Ok(None) };
+    let damaged = |problem| RunError::Damaged { path: path.to_owned(), problem, hint: AGAIN };
+    let value: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+    if let Some(found) = value["format"].as_u64().filter(|f| *f > u64::from(VERDICT_FORMAT)) {
+        return Err(RunError::Newer { path: path.to_owned(), found });
+    }
+    serde_json::from_value(value).map(Some).map_err(|e| damaged(e.to_string()))
+}
+
 impl Run {
     /// The run's `verdict.json`, if it was judged.
     pub fn verdict(&self) -> Result<Option<Verdict>, RunError> {
-        let path = self.path().join(NAME);
-        let Some(bytes) = read(&path, MAX_BYTES, AGAIN)? else { return Ok(None) };
-        let damaged = |problem| RunError::Damaged { path: path.clone(), problem, hint: AGAIN };
-        let value: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
-        if let Some(found) = value["format"].as_u64().filter(|f| *f > u64::from(VERDICT_FORMAT)) {
-            return Err(RunError::Newer { path, found });
-        }
-        serde_json::from_value(value).map(Some).map_err(|e| damaged(e.to_string()))
+        open(&self.path().join(NAME))
     }
 }

@@ -1,4 +1,4 @@
-//! Floor 6: adapters trained.
+//! Floor 5: adapters trained.
 //!
 //! - [`Training`]: from settings to a finished adapter; [`Trainer`] is the loop, readable in one sitting
 //! - [`Task`]: what the loop asks of a model; [`TextTask`], [`ImageTask`]

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::terminal::printable;
 use crate::events::EventError;
+use crate::run::RunError;
 
 /// Why a training cannot be examined.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,9 @@ pub enum DoctorError {
     /// `TensorBoard`'s files.
     #[error(transparent)]
     Events(#[from] EventError),
+    /// A verdict that cannot be read.
+    #[error(transparent)]
+    Run(#[from] RunError),
     /// A configuration in which a key cannot be changed.
     #[error(
         "configuration: `{}` cannot be changed: {}\nhint: change the key by hand",

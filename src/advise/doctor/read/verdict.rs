@@ -6,10 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::super::error::DoctorError;
 use super::super::history::History;
-use super::text;
 use crate::adapter::Adapter;
-use crate::run::Verdict;
-use crate::run::verdict::VERDICT_FORMAT;
+use crate::run::verdict::{Verdict, open};
 
 const NAME: &str = "verdict.json";
 
@@ -23,10 +21,8 @@ pub(super) fn read(
 ) -> Result<(), DoctorError> {
     if let Some(run) = run {
         let path = run.join(NAME);
-        if run.is_dir() && !path.is_file() {
-            return Err(DoctorError::NoVerdict { path: run.to_owned() });
-        }
-        let verdict = parse(&path)?;
+        let none = || DoctorError::NoVerdict { path: run.to_owned() };
+        let verdict = open(&path)?.ok_or_else(none)?;
         if !is_of(&verdict, &adapters(dir, history)) {
             history.notes.push(format!(
                 "{}: its adapters are none of {}, by their hashes; it is taken for this training's all the same",
@@ -46,8 +42,8 @@ pub(super) fn read(
     let adapters = adapters(dir, history);
     let mut found = Vec::new();
     for path in candidates {
-        match parse(&path) {
-            Ok(verdict) if is_of(&verdict, &adapters) => found.push((path, verdict)),
+        match open(&path) {
+            Ok(Some(verdict)) if is_of(&verdict, &adapters) => found.push((path, verdict)),
             Ok(_) => {}
             Err(error) => {
                 let line = error.to_string().lines().next().unwrap_or_default().to_owned();
@@ -63,23 +59,6 @@ pub(super) fn read(
     }
     history.verdict = found.into_iter().next();
     Ok(())
-}
-
-fn parse(path: &Path) -> Result<Verdict, DoctorError> {
-    let text = text(path)?;
-    let wrong = |line: usize, problem: String| DoctorError::Log {
-        path: path.to_owned(),
-        line: line.max(1),
-        problem,
-        hint: "run `lora-eval check` on the run again; it writes the file anew",
-    };
-    let verdict: Verdict = serde_json::from_str(&text)
-        .map_err(|error| wrong(error.line(), format!("no verdict: {error}")))?;
-    if verdict.format != VERDICT_FORMAT {
-        let found = verdict.format;
-        return Err(wrong(1, format!("format {found}, expected {VERDICT_FORMAT}")));
-    }
-    Ok(verdict)
 }
 
 /// Verdicts in folders beside the training's, in the order of their names.
