@@ -7,8 +7,8 @@ use super::words::strength as at;
 use crate::run::verdict::{Answer, AtStrength, Outcome, RuleResult, Severity, Verdict};
 
 /// The report. The first suite, `verdict`, has the answer as its one case. A broken rule fails only
-/// where the answer is not *pass*: where a strength is recommended, others may be broken. An open rule is
-/// skipped; equal verdicts give equal bytes.
+/// where the answer is not *pass*: where a strength is recommended, others may be broken, and such a rule
+/// is skipped, as open ones are. Equal verdicts give equal bytes.
 pub fn junit(verdict: &Verdict) -> Result<String, CheckError> {
     let mut report = Report::new("lora-eval check");
     let status = match verdict.verdict {
@@ -52,17 +52,20 @@ fn case_of(verdict: &Verdict, strength: &AtStrength, rule: &RuleResult, suite: &
         && (verdict.verdict != Answer::Pass || verdict.recommended == Some(strength.strength));
     let status = match rule.outcome {
         Outcome::Fail if decides => failed(NonSuccessKind::Failure, "broken", &rule.sentence),
-        Outcome::Pass | Outcome::Fail => TestCaseStatus::success(),
-        Outcome::Inconclusive | Outcome::NotApplicable => {
-            let mut status = TestCaseStatus::skipped();
-            status.set_message(rule.sentence.as_str());
-            status
-        }
+        Outcome::Pass => TestCaseStatus::success(),
+        Outcome::Fail => skipped(&format!("broken, and does not decide: {}", rule.sentence)),
+        Outcome::Inconclusive | Outcome::NotApplicable => skipped(&rule.sentence),
     };
     let mut case = TestCase::new(rule.rule.as_str(), status);
     case.set_classname(suite);
     case.set_system_out(rule.sentence.as_str());
     case
+}
+
+fn skipped(message: &str) -> TestCaseStatus {
+    let mut status = TestCaseStatus::skipped();
+    status.set_message(message);
+    status
 }
 
 fn failed(kind: NonSuccessKind, of: &str, message: &str) -> TestCaseStatus {

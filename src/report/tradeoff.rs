@@ -9,11 +9,11 @@ use crate::run::verdict::{AtStrength, Measured, Verdict};
 
 /// Size of the picture and its margins, in SVG units.
 const WIDTH: f64 = 560.0;
-const HEIGHT: f64 = 300.0;
+const HEIGHT: f64 = 320.0;
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = 20.0;
-const TOP: f64 = 14.0;
-const BOTTOM: f64 = 44.0;
+const TOP: f64 = 32.0;
+const BOTTOM: f64 = 52.0;
 /// Size of a label, as wide as its characters.
 const LETTER: f64 = 8.5;
 const LINE: f64 = 15.0;
