@@ -15,7 +15,8 @@ pub(super) fn number(value: f64) -> String {
         v if v >= 10.0 => format!("{value:.1}"),
         v if v >= 1.0 => format!("{value:.2}"),
         v if v >= 0.1 => format!("{value:.3}"),
-        _ => format!("{value:.4}"),
+        v if v >= 0.001 => format!("{value:.4}"),
+        _ => format!("{value:.5}"),
     };
     let text = if text.contains('.') && !text.contains('e') {
         text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -114,8 +115,12 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits_and_no_noise() {
-        let shown = [12.345, -0.051_23, 0.0, 100.0, 1.5, 3e-7, f64::INFINITY, -0.0].map(number);
-        assert_eq!(shown, ["12.3", "−0.0512", "0", "100", "1.5", "3.0e−7", "unbounded", "0"]);
+        let shown = [12.345, -0.051_23, 0.000_36, 0.0, 100.0, 1.5, 3e-7, f64::INFINITY, -0.0];
+        let shown = shown.map(number);
+        assert_eq!(
+            shown,
+            ["12.3", "−0.0512", "0.00036", "0", "100", "1.5", "3.0e−7", "unbounded", "0"]
+        );
         assert_eq!(
             (signed(2.0), signed(-2.0), signed(0.0)),
             ("+2".into(), "−2".into(), "0".into())

@@ -31,8 +31,12 @@ pub fn fixed(value: f64, decimals: usize) -> String {
 
 /// `value` with as many decimals as its own size asks for; whole numbers have none.
 pub fn plain(value: f64) -> String {
-    let whole = value.fract() == 0.0 && value.abs() < 1e6;
-    fixed(value, if whole { 0 } else { decimals(value) })
+    match value.abs() {
+        size if size < 1e6 && value.fract() == 0.0 => fixed(value, 0),
+        size if size < 1e-4 => minus(&format!("{value:.1e}")),
+        size if size < 1e-3 => fixed(value, 5),
+        _ => fixed(value, decimals(value)),
+    }
 }
 
 /// A difference with its sign, `+1.5`, `−0.2`, `0`; one that rounds to nothing is `+<0.1`.
@@ -111,6 +115,7 @@ mod tests {
         assert_eq!(plain(f64::NAN), NONE);
         assert_eq!(fixed(-0.01, 1), "0.0");
         assert_eq!(plain(3e-7), "3.0e−7");
+        assert_eq!([8e-5, -0.000_36, 0.003_6].map(plain), ["8.0e−5", "−0.00036", "0.0036"]);
     }
 
     #[test]
