@@ -185,7 +185,7 @@ fn drawn(adapter: Adapter, count: u64, seed: u64) -> (RunRecord, Verified) {
         for prompt in 0..count {
             let id = format!("{group}-{prompt}");
             let wanted: Vec<&str> = (0..30).map(|_| WORDS[random.below(WORDS.len())]).collect();
-            prompts.push(json!({"id": id, "group": group, "prompt": "say", "references": [wanted.join(" ")]}));
+            prompts.push(json!({"id": id, "group": group, "prompt": format!("say {id}"), "references": [wanted.join(" ")]}));
             let right = if group == "base" { 0.97 } else { 0.2 + 0.4 * random.uniform() };
             let loss = 70.0 + 20.0 * random.uniform();
             let mut base: Option<Vec<&str>> = None;
@@ -235,7 +235,7 @@ fn made() -> (RunRecord, Vec<Cell>) {
             };
             let (own, wanted) = (text(offset + prompt), text(offset + prompt + 500));
             let reference = if group == "base" { &own } else { &wanted };
-            prompts.push(json!({"id": id, "group": group, "prompt": "say", "references": [reference.join(" ")]}));
+            prompts.push(json!({"id": id, "group": group, "prompt": format!("say {id}"), "references": [reference.join(" ")]}));
             for seed in 0..SEEDS {
                 for strength in STRENGTHS {
                     let mut random = Random::new(offset + prompt * 100 + seed, "moves").at(0, 0, 0);

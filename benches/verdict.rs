@@ -1,9 +1,9 @@
 //! The statistics behind a verdict: `cargo bench --bench verdict`.
 //!
 //! Prints, for data of known effect, how often the one-sided bounds at 5 % miss it (below and above),
-//! how often the two-sided 90 % interval covers it, false alarms of whole verdicts over 1000 runs of
-//! an adapter that is noise, power at stated effects, and the time of a large run's effects.
-//! One part: `cargo bench --bench verdict -- coverage` (`verdicts`, `power`, `speed`).
+//! how often the two-sided 90 % interval covers it, power at stated effects, and the time of a large
+//! run's effects. One part: `cargo bench --bench verdict -- coverage` (`power`, `speed`). False alarms and
+//! power of whole verdicts are in `benches/check.rs`.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
 
@@ -11,8 +11,7 @@ use std::f64::consts::TAU;
 use std::time::Instant;
 
 use lora_eval::stats::{
-    Change, Claim, Demand, Effect, Outcome, Paired, Pcg64, Resampling, SEED, Segments, Statistic,
-    Width, effect, holm,
+    Change, Claim, Effect, Paired, Pcg64, Resampling, SEED, Segments, Statistic, Width, effect,
 };
 
 const RUNS: usize = 1000;
@@ -22,8 +21,7 @@ fn main() {
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
-    let parts: [(&str, fn()); 4] =
-        [("coverage", coverage), ("verdicts", verdicts), ("power", power), ("speed", speed)];
+    let parts: [(&str, fn()); 3] = [("coverage", coverage), ("power", power), ("speed", speed)];
     let wanted = std::env::args().find(|argument| parts.iter().any(|(name, _)| name == argument));
     for (name, part) in parts {
         if wanted.as_ref().is_none_or(|wanted| wanted == name) {
@@ -294,46 +292,6 @@ fn percent(count: usize) -> String {
 }
 
 /// Four strengths, each judged by six claims on different data, of which none has a difference.
-fn verdicts() {
-    println!(
-        "\nfalse alarms of verdicts over {RUNS} runs without a difference, six claims at each strength"
-    );
-    println!(
-        "clusters  regression at one strength  at all of four  gain at one strength  at any of four"
-    );
-    for clusters in [8, 12, 20, 50] {
-        let resampling = Resampling::new(clusters, Resampling::TRIALS, SEED).unwrap();
-        let mut noise = Noise(Pcg64::seeded(7 + clusters as u64));
-        let mut alarms = [0; 4];
-        for _ in 0..RUNS {
-            let strengths: Vec<(f64, f64)> = (0..4)
-                .map(|_| {
-                    let fails: Vec<(f64, f64)> = CASES
-                        .iter()
-                        .take(6)
-                        .map(|case| {
-                            let (base, candidate) = case.data(&mut noise, clusters);
-                            let effect = case.judged(&base, &candidate, &resampling);
-                            let none = f64::from(u8::from(case.change == Change::Ratio));
-                            (effect.p_below(none), effect.p_above(none))
-                        })
-                        .collect();
-                    let (worse, better): (Vec<f64>, Vec<f64>) = fails.into_iter().unzip();
-                    (holm(&worse).into_iter().fold(1.0, f64::min), better[2])
-                })
-                .collect();
-            let (regressions, gains): (Vec<f64>, Vec<f64>) = strengths.into_iter().unzip();
-            let any_gain = holm(&gains).into_iter().fold(1.0, f64::min);
-            let every = regressions.iter().copied().fold(0.0, f64::max);
-            for (alarm, p) in alarms.iter_mut().zip([regressions[0], every, gains[0], any_gain]) {
-                *alarm += usize::from(p <= ALPHA);
-            }
-        }
-        let [one, all, gain, any] = alarms.map(percent);
-        println!("{clusters:>8} {one:>26} % {all:>14} % {gain:>20} % {any:>14} %");
-    }
-}
-
 /// Normal differences of standard deviation 1 with a mean of `size`, judged against 0.
 fn power() {
     println!(
@@ -352,12 +310,11 @@ fn power() {
             let (base, candidate): (Vec<_>, Vec<_>) = rows.unzip();
             let (base, candidate) = (Segments::from_iter(base), Segments::from_iter(candidate));
             let effect = CASES[0].judged(&base, &candidate, &resampling);
-            let claim = Claim::Above(0.0);
-            let (holds, fails) = (claim.p_holds(&effect), claim.p_fails(&effect));
-            match claim.decide(&effect, holds, fails, &Demand::default()) {
-                Outcome::Pass => passes += 1,
-                Outcome::Regression => {}
-                Outcome::Inconclusive { more: number } => more.push(number.unwrap_or(usize::MAX)),
+            if effect.p_above(0.0) <= ALPHA {
+                passes += 1;
+            } else if effect.p_below(0.0) > ALPHA {
+                let number = Claim::Above(0.0).further_clusters(&effect, ALPHA, 0.8);
+                more.push(number.unwrap_or(usize::MAX));
             }
         }
         more.sort_unstable();

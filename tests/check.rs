@@ -845,7 +845,7 @@ fn pictures(copies: impl Fn(u64) -> u64) -> (TempDir, PathBuf) {
     for (group, start) in [("heldout", 0_u64), ("base", 100)] {
         for index in 0..12 {
             let id = format!("{group}-{index:02}");
-            prompts.push(json!({"id": id, "group": group, "prompt": "x", "references": ["r.png"]}));
+            prompts.push(json!({"id": id, "group": group, "prompt": format!("draw {id}"), "references": ["r.png"]}));
             for strength in [0.0, 1.0] {
                 let changed = group == "heldout" && strength > 0.0;
                 let png = blocks(if changed { copies(index) } else { start + index });

@@ -61,9 +61,24 @@ pub struct AtomicFile {
     _listed: Listed,
 }
 
+/// What `path` names, links followed. A link through a process's open files or to a device is refused: what
+/// it leads to is somebody's stream.
+fn target(path: &Path) -> io::Result<PathBuf> {
+    let mut target = path.to_owned();
+    for _ in 0..40 {
+        let Ok(to) = fs::read_link(&target) else { return Ok(target) };
+        if ["/proc", "/dev"].iter().any(|streams| target.starts_with(streams)) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no regular file"));
+        }
+        target = folder_of(&target).join(to);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "is a link in a circle"))
+}
+
 impl AtomicFile {
-    /// Starts a file that will be called `path`. The folder of `path` must exist.
+    /// Starts a file that will be called `path`, or what a link there leads to. Its folder must exist.
     pub fn create(path: &Path) -> io::Result<Self> {
+        let path = &target(path)?;
         if path.is_dir() {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
         }
@@ -316,6 +331,23 @@ mod tests {
         drop(unfinished);
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_written_through_and_streams_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, link, circle, stream] =
+            ["file", "link", "circle", "stream"].map(|name| dir.path().join(name));
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        write(&link, b"text").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"text");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        std::os::unix::fs::symlink("circle", &circle).unwrap();
+        assert!(write(&circle, b"text").is_err());
+        std::os::unix::fs::symlink("/proc/self/fd/1", &stream).unwrap();
+        assert!(write(&stream, b"text").is_err());
+        assert!(fs::symlink_metadata(&stream).unwrap().is_symlink());
     }
 
     #[test]

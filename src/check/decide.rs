@@ -16,8 +16,9 @@
 
 use std::collections::BTreeSet;
 
-use super::policy::{Bound, Policy};
+use super::policy::{Bound, Policy, Rule};
 use super::rule::Judged;
+use super::select::Need;
 use super::words::sentence;
 use crate::run::verdict::{Answer, Outcome, RuleKind, RuleResult, Severity};
 use crate::stats::{Effect, holm, wins};
@@ -34,20 +35,20 @@ pub(super) struct Strength<'a> {
     pub p: f64,
     pub adjusted_p: f64,
     pub wins: f64,
-    /// Kinds of rules that the policy asks for and of which nothing could be judged here.
-    pub lacks: BTreeSet<RuleKind>,
+    /// What the policy asks for and of which nothing could be judged here.
+    pub lacks: BTreeSet<Need>,
 }
 
 impl<'a> Strength<'a> {
-    /// Nothing decided yet; `required` are the kinds of which a rule must be judged.
-    pub fn new(strength: f64, rules: Vec<Judged<'a>>, required: &BTreeSet<RuleKind>) -> Self {
+    /// Nothing decided yet; of what is `required` a rule must be judged.
+    pub fn new(strength: f64, rules: Vec<Judged<'a>>, required: &BTreeSet<Need>) -> Self {
         let verdict = Answer::Inconclusive;
         let lacks = required.clone();
         let (p, adjusted_p, wins) = (1.0, 1.0, 0.0);
         let mut new = Self { strength, rules, verdict, safe: false, p, adjusted_p, wins, lacks };
         let judged = new.deciding().filter(|j| j.result.outcome != Outcome::NotApplicable);
-        let judged: BTreeSet<RuleKind> = judged.map(|judged| judged.rule.kind).collect();
-        new.lacks.retain(|kind| !judged.contains(kind));
+        let judged: BTreeSet<Need> = judged.flat_map(|judged| Need::of(judged.rule)).collect();
+        new.lacks.retain(|need| !judged.contains(need));
         new
     }
 
@@ -66,9 +67,11 @@ impl<'a> Strength<'a> {
         self.deciding().find(|j| j.rule.kind == RuleKind::Gain && j.effect.is_some())
     }
 
-    /// The first guard with a value.
+    /// The first guard with a value, of those of the base's own work if there are any.
     pub fn damage(&self) -> Option<&Judged<'a>> {
-        self.deciding().find(|j| j.rule.kind == RuleKind::Guard && j.effect.is_some())
+        let guards =
+            || self.deciding().filter(|j| j.rule.kind == RuleKind::Guard && j.effect.is_some());
+        guards().find(|judged| judged.result.guards_the_base()).or_else(|| guards().next())
     }
 
     /// The lower bound of the gain, the larger the better.
@@ -102,6 +105,7 @@ impl<'a> Strength<'a> {
         let of = |judged: &Judged<'a>| match judged.result.outcome {
             _ if judged.lacking => 1.0,
             Outcome::Fail => 1.0,
+            Outcome::Inconclusive if judged.effect.is_none() => 1.0,
             _ => judged.result.p_kept.unwrap_or(0.0),
         };
         let judged = self.deciding().filter(|judged| wanted(judged));
@@ -163,7 +167,7 @@ pub(super) fn decide(strengths: &mut [Strength<'_>], policy: &Policy) -> Answer 
 
 /// Whether what a rule guards against is expected to grow with the strength: damage to what the adapter
 /// has no business with, and copies. How it does its own job may rise and fall.
-fn grows(rule: &RuleResult) -> bool {
+pub(super) fn grows(rule: &RuleResult) -> bool {
     rule.kind == RuleKind::Memorisation || rule.guards_the_base()
 }
 
@@ -183,6 +187,10 @@ fn decide_rules(strength: &mut Strength<'_>, policy: &Policy, strengths: usize) 
             Severity::Error => p(judged, Severity::Error).and_then(|_| adjusted.next()),
             Severity::Warn => p(judged, Severity::Warn),
         };
+        if judged.result.outcome == Outcome::Inconclusive {
+            let lacking = lacking(judged.rule, &judged.result);
+            judged.result.further_prompts = (lacking > 0).then_some(lacking);
+        }
         let Some(measure) = judged.measure else { continue };
         let result = &mut judged.result;
         result.adjusted_p_broken = adjusted_p;
@@ -193,7 +201,7 @@ fn decide_rules(strength: &mut Strength<'_>, policy: &Policy, strengths: usize) 
             _ => Outcome::Inconclusive,
         };
         if result.outcome == Outcome::Inconclusive {
-            let lacking = judged.rule.min_prompts.saturating_sub(result.prompts);
+            let lacking = lacking(judged.rule, result);
             let claim = judged.rule.bound.claim().zip(judged.effect.as_ref());
             let more = claim.and_then(|(claim, effect)| {
                 // what the corrections will ask for, on the side where the effect seems to lie
@@ -213,6 +221,13 @@ fn decide_rules(strength: &mut Strength<'_>, policy: &Policy, strengths: usize) 
         }
         result.sentence = sentence(judged.rule, measure, result);
     }
+}
+
+/// How many prompts a rule asks for that are not there; each brings as many pairs as those that are.
+fn lacking(rule: &Rule, result: &RuleResult) -> usize {
+    let prompts = rule.min_prompts.saturating_sub(result.prompts);
+    let pairs = rule.min_pairs.saturating_sub(result.pairs);
+    prompts.max((pairs * result.prompts).div_ceil(result.pairs.max(1)))
 }
 
 /// How often each strength is the best of the safe ones.

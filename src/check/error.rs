@@ -132,6 +132,12 @@ pub enum CheckError {
         /// Those that it has.
         known: String,
     },
+    /// A run of the base alone.
+    #[error("{}: no adapter was run, so there is nothing to judge\nhint: give `lora-eval grid` one, `--lora NAME=PATH`", path.display())]
+    NoAdapter {
+        /// The run.
+        path: PathBuf,
+    },
     /// An approval that cannot be used.
     #[error("{}: {}\nhint: {hint}", path.display(), printable(problem))]
     Baseline {

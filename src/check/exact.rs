@@ -23,17 +23,21 @@ pub(super) fn effect<'a>(pairs: &Pairs<'a>, rule: &'a Rule, place: usize) -> Jud
         let Some((base, cell)) = pairs.pair(unit, place) else { continue };
         all += 1;
         changed += usize::from(!cell.is_as(base));
-        prompts.insert(unit.prompt);
+        prompts.insert(unit.cluster);
     }
+    let differ = format!("{changed} of {} differ from the base's", count(all, "output"));
+    let asked = pairs.units.iter().any(|unit| unit.group == "heldout");
     let (outcome, sentence) = if let Some(reason) = dead(pairs) {
         (Outcome::Fail, format!("broken: {reason}"))
-    } else if changed == 0 {
-        (Outcome::Fail, format!("broken: every output equals the base's ({})", count(all, "pair")))
+    } else if let Some(few) = too_few(rule, all, prompts.len()) {
+        (Outcome::Inconclusive, format!("open: {differ}; {few}"))
+    } else if changed > 0 {
+        (Outcome::Pass, format!("kept: {differ}"))
+    } else if rule.group.is_none() && !asked {
+        let why = "no prompt of the group `heldout` asks for what the adapter does";
+        (Outcome::Inconclusive, format!("open: {differ}, and {why}"))
     } else {
-        (
-            Outcome::Pass,
-            format!("kept: {changed} of {} differ from the base's", count(all, "output")),
-        )
+        (Outcome::Fail, format!("broken: every output equals the base's ({})", count(all, "pair")))
     };
     let mut judged = Judged::exact(rule, outcome, sentence);
     judged.result.value = Some(changed as f64 / all.max(1) as f64);
@@ -44,6 +48,20 @@ pub(super) fn effect<'a>(pairs: &Pairs<'a>, rule: &'a Rule, place: usize) -> Jud
         judged.result.hint = Some(hint.to_owned());
     }
     judged
+}
+
+/// Whether a rule asks for more than there is, in words.
+fn too_few(rule: &Rule, pairs: usize, prompts: usize) -> Option<String> {
+    let (few_pairs, few_prompts) = (pairs < rule.min_pairs, prompts < rule.min_prompts);
+    match (few_prompts, few_pairs) {
+        (true, _) => {
+            Some(format!("{} of {} that are asked for", prompts, count(rule.min_prompts, "prompt")))
+        }
+        (false, true) => {
+            Some(format!("{} of {} that are asked for", pairs, count(rule.min_pairs, "pair")))
+        }
+        (false, false) => None,
+    }
 }
 
 /// Why no adapter of the run can change anything, as the grid recorded it.
@@ -104,19 +122,27 @@ pub(super) fn memorisation<'a>(
         let base = pairs.base().and_then(|base| hash(unit.cells.get(base)));
         let Some((output, base)) = hash(unit.cells.get(place)).zip(base) else { continue };
         all += 1;
-        prompts.insert(unit.prompt);
+        prompts.insert(unit.cluster);
         copies.extend(hashes.copied(output, base, rule.bits).map(|path| (unit, path)));
     }
     let allowed = if let Bound::AtMost(most) = rule.bound { most } else { 0.0 };
     let broken = copies.len() as f64 > allowed;
-    let outcome = if broken { Outcome::Fail } else { Outcome::Pass };
+    let few = too_few(rule, all, prompts.len());
+    let (outcome, word) = match (broken, &few) {
+        (true, _) => (Outcome::Fail, "broken"),
+        (false, Some(_)) => (Outcome::Inconclusive, "open"),
+        (false, None) => (Outcome::Pass, "kept"),
+    };
     let mut sentence = format!(
-        "{}: {} of {} are near-duplicates of training pictures (pHash within {} of 64 bits)",
-        if broken { "broken" } else { "kept" },
+        "{word}: {} of {} are near-duplicates of the {} of the training (pHash within {} of 64 bits)",
         copies.len(),
         count(all, "output"),
+        count(hashes.training.len(), "picture"),
         rule.bits
     );
+    if let Some(few) = few.filter(|_| !broken) {
+        let _ = write!(sentence, "; {few}");
+    }
     if let Some((unit, path)) = copies.first() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let _ = write!(sentence, ", first `{}` with seed {} of `{name}`", unit.prompt, unit.seed);

@@ -8,7 +8,7 @@ use crate::run::verdict::{Answer, AtStrength, Outcome, RuleResult, Severity, Ver
 
 /// The report. The first suite, `verdict`, has the answer as its one case. A broken rule fails only
 /// where the answer is not *pass*: where a strength is recommended, others may be broken, and such a rule
-/// is skipped, as open ones are. Equal verdicts give equal bytes.
+/// is skipped, as open ones and broken ones of the severity `warn` are. Equal verdicts give equal bytes.
 pub fn junit(verdict: &Verdict) -> Result<String, CheckError> {
     let mut report = Report::new("lora-eval check");
     let status = match verdict.verdict {
@@ -53,7 +53,7 @@ fn case_of(verdict: &Verdict, strength: &AtStrength, rule: &RuleResult, suite: &
     let status = match rule.outcome {
         Outcome::Fail if decides => failed(NonSuccessKind::Failure, "broken", &rule.sentence),
         Outcome::Pass => TestCaseStatus::success(),
-        Outcome::Fail => skipped(&format!("broken, and does not decide: {}", rule.sentence)),
+        Outcome::Fail => skipped(&format!("does not decide here; {}", rule.sentence)),
         Outcome::Inconclusive | Outcome::NotApplicable => skipped(&rule.sentence),
     };
     let mut case = TestCase::new(rule.rule.as_str(), status);

@@ -27,7 +27,7 @@ mod table;
 mod words;
 mod worst;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub use approval::{Approval, Approving};
@@ -38,8 +38,9 @@ pub use summary::{MAX_SUMMARY, summary};
 pub use table::table;
 
 use crate::metric::Measure;
-use crate::run::verdict::{Outcome, Verdict};
+use crate::run::verdict::{Outcome, Severity, Verdict};
 use crate::run::{RunRecord, Verified};
+use crate::stats::Resampling;
 use assemble::Parts;
 use decide::Strength;
 use pairs::Pairs;
@@ -116,6 +117,9 @@ impl<'a> Case<'a> {
 
     /// An adapter of which nothing fits the base was never at work.
     fn fits(&self) -> Result<(), CheckError> {
+        if self.record.adapters.is_empty() {
+            return Err(CheckError::NoAdapter { path: self.path.to_owned() });
+        }
         let misfit = |a: &&crate::run::AdapterRecord| a.matched == 0 && !a.unmatched.is_empty();
         match self.record.adapters.iter().find(misfit) {
             None => Ok(()),
@@ -129,6 +133,29 @@ impl<'a> Case<'a> {
     }
 }
 
+/// Resamples that can tell p-values from α after Holm's correction over so many tests.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "positive, and beyond what is allowed it is an error"
+)]
+fn trials(policy: &Policy, tests: usize) -> Result<usize, CheckError> {
+    const MOST: usize = 200_000;
+    let trials = Resampling::TRIALS.max((10.0 * tests as f64 / policy.alpha()).ceil() as usize);
+    if trials <= MOST {
+        return Ok(trials);
+    }
+    Err(CheckError::Policy {
+        path: policy.path.clone(),
+        line: 1,
+        problem: format!(
+            "a confidence of {} over {tests} rules or strengths would take {trials} resamples, expected at most {MOST}",
+            policy.confidence
+        ),
+        hint: "lower `confidence`, or ask about one strength with `--strength`".to_owned(),
+    })
+}
+
 /// Judges a run.
 pub fn judge(case: &Case<'_>) -> Result<Verdict, CheckError> {
     case.fits()?;
@@ -140,27 +167,44 @@ pub fn judge(case: &Case<'_>) -> Result<Verdict, CheckError> {
         baseline: case.baseline,
         approving: case.approving,
         training: case.training.is_some(),
+        strength: case.strength,
     };
+    let places = case.places()?;
+    let strength_of =
+        |place: &usize| case.record.strengths.get(*place).copied().unwrap_or_default();
+    let judged: Vec<f64> = places.iter().map(strength_of).collect();
     let selected = select::select(case.policy, &pairs, given)?;
-    select::unused(case.policy, &selected, given, case.record.kind)?;
-    let required = select::required(&selected);
+    select::unused(case.policy, &selected, given, (case.record.kind, &judged))?;
+    let required = select::required(case.policy, case.record.kind, given);
     let hashes = match case.training {
         Some(folder) if selected.iter().any(|one| matches!(one.by, By::Training)) => {
             Some(exact::Hashes::new(case.path, &pairs, folder)?)
         }
         _ => None,
     };
+    let rules = selected.iter().filter(|one| matches!(one.by, By::Measure(_))).count();
     let mut measuring = Measuring {
         path: case.path,
         pairs: &pairs,
         policy: case.policy,
         baseline: case.baseline,
+        trials: trials(case.policy, places.len().max(rules))?,
         resamplings: BTreeMap::new(),
     };
     let mut strengths = Vec::new();
-    for place in case.places()? {
+    for place in places {
         let strength = case.record.strengths.get(place).copied().unwrap_or_default();
+        let mut settled = BTreeSet::new();
         let concerned = selected.iter().filter(|selected| selected.concerns(strength));
+        // the first alternative that can be judged here and decides leaves no work to the others
+        let concerned = concerned.filter(|Selected { rule, by }| {
+            let Some(name) = rule.one_of.as_deref() else { return true };
+            let wanted = !settled.contains(name);
+            if rule.severity == Severity::Error && !matches!(by, By::Nothing(..)) {
+                settled.insert(name);
+            }
+            wanted
+        });
         let rules = concerned.map(|selected| {
             let Selected { rule, by } = selected;
             match (by, &hashes) {

@@ -22,7 +22,7 @@ pub(super) struct Pairs<'a> {
     pub record: &'a RunRecord,
     pub cells: &'a [Cell],
     pub measures: &'a [Measure],
-    /// Sorted by group, prompt, axes and seed.
+    /// Sorted by group, cluster, prompt, axes and seed.
     pub units: Vec<Unit<'a>>,
 }
 
@@ -31,6 +31,8 @@ pub(super) struct Pairs<'a> {
 pub(super) struct Unit<'a> {
     pub group: &'a str,
     pub prompt: &'a str,
+    /// The first prompt of the group with the same words: what is asked twice is one prompt.
+    pub cluster: &'a str,
     pub axes: &'a BTreeMap<String, Value>,
     pub seed: u64,
     /// Index of the cell of each strength of the run.
@@ -76,6 +78,7 @@ impl<'a> Pairs<'a> {
         measures: &'a [Measure],
     ) -> Result<Self, CheckError> {
         let groups = groups(record);
+        let clusters = clusters(record);
         let mut units: BTreeMap<_, Unit<'a>> = BTreeMap::new();
         for (index, cell) in cells.iter().enumerate() {
             let wrong = |problem: String| Err(inconsistent(path, cell, &problem));
@@ -98,10 +101,13 @@ impl<'a> Pairs<'a> {
                 return wrong(format!("its score `{name}` is `{score}`: expected a finite number"));
             }
             let axes = serde_json::to_string(&cell.axes).unwrap_or_default();
-            let key = (cell.group.as_str(), cell.prompt_id.as_str(), axes, cell.seed);
+            let prompt = cell.prompt_id.as_str();
+            let cluster = clusters.get(prompt).copied().unwrap_or(prompt);
+            let key = (cell.group.as_str(), cluster, prompt, axes, cell.seed);
             let unit = units.entry(key).or_insert_with(|| Unit {
                 group: &cell.group,
-                prompt: &cell.prompt_id,
+                prompt,
+                cluster,
                 axes: &cell.axes,
                 seed: cell.seed,
                 cells: vec![usize::MAX; record.strengths.len()],
@@ -181,11 +187,11 @@ impl<'a> Pairs<'a> {
             let Some((base, own)) = self.base().and_then(sums).zip(sums(place)) else { continue };
             pairs += 1;
             match prompts.last_mut() {
-                Some((prompt, [base_sums, own_sums])) if *prompt == unit.prompt => {
+                Some((prompt, [base_sums, own_sums])) if *prompt == unit.cluster => {
                     add(base_sums, base);
                     add(own_sums, own);
                 }
-                _ => prompts.push((unit.prompt, [base.clone(), own.clone()])),
+                _ => prompts.push((unit.cluster, [base.clone(), own.clone()])),
             }
         }
         let (names, sums): (Vec<_>, Vec<_>) = prompts.into_iter().unzip();
@@ -198,12 +204,22 @@ impl<'a> Pairs<'a> {
         }
     }
 
+    /// Prompts that others of their group repeat, and by how many.
+    pub fn repeated(&self) -> impl Iterator<Item = (&'a str, usize)> {
+        let mut all = BTreeMap::<_, BTreeSet<_>>::new();
+        for unit in &self.units {
+            all.entry(unit.cluster).or_default().insert(unit.prompt);
+        }
+        let all = all.into_iter().map(|(first, prompts)| (first, prompts.len() - 1));
+        all.filter(|(_, more)| *more > 0)
+    }
+
     /// Pairs and prompts of each group.
     pub fn counts(&self) -> (BTreeMap<String, usize>, BTreeMap<String, usize>) {
         let (mut pairs, mut prompts) = (BTreeMap::new(), BTreeMap::<_, BTreeSet<_>>::new());
         for unit in &self.units {
             *pairs.entry(unit.group.to_owned()).or_insert(0) += 1;
-            prompts.entry(unit.group.to_owned()).or_default().insert(unit.prompt);
+            prompts.entry(unit.group.to_owned()).or_default().insert(unit.cluster);
         }
         (pairs, prompts.into_iter().map(|(group, all)| (group, all.len())).collect())
     }
@@ -216,6 +232,22 @@ fn groups(record: &RunRecord) -> BTreeMap<&str, &str> {
         .into_iter()
         .flatten()
         .filter_map(|prompt| Some((prompt.get("id")?.as_str()?, prompt.get("group")?.as_str()?)))
+        .collect()
+}
+
+/// Of each prompt the first of its group that says the same.
+fn clusters(record: &RunRecord) -> BTreeMap<&str, &str> {
+    let mut first = BTreeMap::new();
+    let prompts = record.suite.get("prompts").and_then(Value::as_array);
+    prompts
+        .into_iter()
+        .flatten()
+        .filter_map(|prompt| {
+            let id = prompt.get("id")?.as_str()?;
+            let said = [prompt.get("group")?, prompt.get("prompt").or(prompt.get("messages"))?];
+            let said = said.map(ToString::to_string);
+            Some((id, *first.entry(said).or_insert(id)))
+        })
         .collect()
 }
 

@@ -13,7 +13,7 @@ use crate::base::terminal::printable;
 use crate::base::yaml::{self, FaultKind, Kind, Node};
 use crate::run::RunKind;
 use crate::run::verdict::{Against, RuleKind, Severity};
-use crate::stats::{Change, Demand};
+use crate::stats::{Change, LEAST_CLUSTERS};
 
 const KEYS: [&str; 6] = ["version", "confidence", "power", "min_pairs", "min_prompts", "rules"];
 const RULE_KEYS: [&str; 17] = [
@@ -70,7 +70,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Policy, CheckError> {
         .get("power")
         .map(|node| source.number(node, "`power`", 0.5..1.0, "a number from 0.5 to below 1"));
     let count = |key: &str| match fields.get(key) {
-        None => Ok(Demand::default().clusters),
+        None => Ok(LEAST_CLUSTERS),
         Some(node) => source.count(node, key),
     };
     let defaults = (count("min_pairs")?, count("min_prompts")?);
@@ -97,6 +97,22 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Policy, CheckError> {
                 rule.line,
                 format!("id `{}` is taken", printable(&rule.id)),
                 hint,
+            ));
+        }
+        let alternative = |other: &&Rule| rule.one_of.is_some() && other.one_of == rule.one_of;
+        if let Some(first) = rules.iter().take(index).find(alternative)
+            && first.kind != rule.kind
+        {
+            return Err(source.error(
+                rule.line,
+                format!(
+                    "rule `{}` is a {}, and `{}`, of which it is an alternative, a {}",
+                    printable(&rule.id),
+                    kind_name(rule.kind),
+                    printable(&first.id),
+                    kind_name(first.kind)
+                ),
+                "give rules of different kinds different `one_of`, or none: only one of the alternatives is judged",
             ));
         }
     }
@@ -201,6 +217,17 @@ impl<'a> Source<'a> {
                 line("at_most"),
                 format!("rule `{id}` is a gain, of which more is better, and has `at_most`"),
                 "write `at_least`: a gain is turned so that positive (or above 1) is better, whatever the metric",
+            ));
+        }
+        if rule.change == Change::Ratio
+            && let Bound::AtLeast(margin) | Bound::AtMost(margin) = rule.bound
+            && margin <= 0.0
+        {
+            let key = if matches!(rule.bound, Bound::AtLeast(_)) { "at_least" } else { "at_most" };
+            return Err(self.error(
+                line(key),
+                format!("rule `{id}` is a ratio, and its margin is {margin}: expected more than 0"),
+                "a ratio of 0.95 is 5 % less, 1.05 is 5 % more; without `change: ratio` the margin is a difference",
             ));
         }
         if let Some(key) = ["metric", "against", "change"]
@@ -309,7 +336,14 @@ impl<'a> Source<'a> {
             Kind::Plain(value) => Ok(value.clone()),
             _ => self.text(node, "an axis' value").map(Value::from),
         };
-        entries.iter().map(|(key, node)| Ok((key.value.clone(), value(node)?))).collect()
+        let mut axes = BTreeMap::new();
+        for (key, node) in entries {
+            if axes.insert(key.value.clone(), value(node)?).is_some() {
+                let problem = format!("the axis `{}` is there twice", printable(&key.value));
+                return Err(self.error(line_of(node), problem, "leave one of the two out"));
+            }
+        }
+        Ok(axes)
     }
 }
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::assemble::Parts;
-use super::decide::Strength;
+use super::decide::{Strength, grows};
+use super::policy::IfMissing;
 use super::rule::Judged;
+use super::select::Need;
 use super::words::{count, strength as at};
 use crate::base::terminal::printable;
-use crate::run::verdict::{Answer, Outcome, RuleKind, Severity, Verdict};
+use crate::run::verdict::{Against, Answer, Outcome, RuleKind, Severity, Verdict};
 
 /// The answer in a line.
 pub(super) fn headline(parts: &Parts<'_, '_>, verdict: &Verdict) -> String {
@@ -22,7 +24,12 @@ pub(super) fn headline(parts: &Parts<'_, '_>, verdict: &Verdict) -> String {
             let rule = focus.broken().find(|judged| judged.rule.kind == RuleKind::Effect);
             let reason =
                 rule.map_or("", |judged| judged.result.sentence.trim_start_matches("broken: "));
-            format!("DO NOT SHIP: the adapter has no effect; {reason}")
+            // one strength says nothing of the others
+            if parts.strengths.len() == 1 && !reason.contains("ΔW") {
+                format!("DO NOT SHIP: no effect at {own}; {reason}")
+            } else {
+                format!("DO NOT SHIP: the adapter has no effect; {reason}")
+            }
         }
         Answer::Regression => {
             let broken = names(focus.broken());
@@ -38,20 +45,32 @@ pub(super) fn headline(parts: &Parts<'_, '_>, verdict: &Verdict) -> String {
     }
 }
 
+/// Where all deciding rules of something compare with a baseline that was not given: that.
+fn compared(parts: &Parts<'_, '_>, need: Need) -> &'static str {
+    let rules = parts.case.policy.rules.iter();
+    let mut rules = rules.filter(|r| Need::of(r).contains(&need) && r.severity == Severity::Error);
+    if parts.case.baseline.is_none() && rules.all(|rule| rule.against == Against::Baseline) {
+        "; the policy compares with a baseline, `--baseline FILE`"
+    } else {
+        ""
+    }
+}
+
 /// What keeps a run from an answer.
 fn undecided(parts: &Parts<'_, '_>, focus: &Strength<'_>, verdict: &Verdict) -> String {
     // where it is so at all strengths there is no need to name one
-    let place = |kind: RuleKind| {
-        let everywhere = parts.strengths.iter().all(|strength| strength.lacks.contains(&kind));
+    let place = |need: Need| {
+        let everywhere = parts.strengths.iter().all(|strength| strength.lacks.contains(&need));
         if everywhere { String::new() } else { format!("at {}, ", at(focus.strength)) }
     };
-    if focus.lacks.contains(&RuleKind::Gain) {
-        let place = place(RuleKind::Gain);
-        return format!("{place}there is nothing that a gain could be judged by");
-    }
-    if focus.lacks.contains(&RuleKind::Guard) {
-        let place = place(RuleKind::Guard);
-        return format!("{place}there is nothing that the base's own work could be judged by");
+    if let Some(need) = focus.lacks.first() {
+        let what = match need {
+            Need::Gain => "a gain",
+            Need::Base => "the base's own work",
+            Need::Guard => "what must stay",
+        };
+        let (place, why) = (place(*need), compared(parts, *need));
+        return format!("{place}there is nothing that {what} could be judged by{why}");
     }
     let weak = |strength: &Strength<'_>| strength.broken().next().is_some();
     if parts.strengths.iter().all(weak) {
@@ -70,6 +89,9 @@ fn undecided(parts: &Parts<'_, '_>, focus: &Strength<'_>, verdict: &Verdict) -> 
             "{own} comes nearest, and `{id}` lies too near its margin for more prompts to tell"
         );
     }
+    if let Some(below) = stopped(parts, focus) {
+        return format!("{own} keeps every rule, but {} does not", at(below.strength));
+    }
     let further = &verdict.evidence.further_prompts;
     if further.is_empty() {
         return format!("{own} comes nearest, and the prompts do not tell");
@@ -81,6 +103,21 @@ fn undecided(parts: &Parts<'_, '_>, focus: &Strength<'_>, verdict: &Verdict) -> 
         })
         .collect();
     format!("too few prompts to tell; at {own}, {} would probably settle it", further.join(" and "))
+}
+
+/// The smaller strength whose guards are not kept, where that alone keeps this one from passing: guards
+/// are tested from the smallest strength upwards.
+fn stopped<'p, 'a>(parts: &Parts<'a, 'p>, focus: &Strength<'_>) -> Option<&'p Strength<'a>> {
+    let alpha = parts.case.policy.alpha();
+    if focus.p > alpha || focus.adjusted_p <= alpha {
+        return None;
+    }
+    let below = parts.strengths.iter().take_while(|other| other.strength < focus.strength);
+    let kept = |judged: &Judged<'_>| {
+        !grows(&judged.result)
+            || matches!(judged.result.outcome, Outcome::Pass | Outcome::NotApplicable)
+    };
+    below.into_iter().find(|other| !other.deciding().all(kept))
 }
 
 fn names<'j, 'a: 'j>(rules: impl Iterator<Item = &'j Judged<'a>>) -> String {
@@ -103,7 +140,7 @@ pub(super) fn reasons(parts: &Parts<'_, '_>) -> Vec<String> {
             reasons.push(line(focus, judged));
         }
     }
-    if parts.answer == Answer::Pass && parts.strengths.len() > 1 {
+    if parts.answer == Answer::Pass && parts.strengths.len() > 1 && focus.gain().is_some() {
         let share = (focus.wins * 100.0).round();
         reasons.push(format!(
             "{} is the best safe strength in {share} % of resampled runs",
@@ -111,10 +148,17 @@ pub(super) fn reasons(parts: &Parts<'_, '_>) -> Vec<String> {
         ));
     }
     let alpha = parts.case.policy.alpha();
-    if parts.answer == Answer::Inconclusive && focus.p <= alpha && focus.adjusted_p > alpha {
+    let own = at(focus.strength);
+    if parts.answer != Answer::Inconclusive || focus.p > alpha || focus.adjusted_p <= alpha {
+    } else if let Some(below) = stopped(parts, focus) {
+        let below = at(below.strength);
         reasons.push(format!(
-            "at {} every rule is kept by itself, but not after the correction for {} strengths (p = {:.3}); judge fewer strengths, or one: `--strength {}`",
-            at(focus.strength),
+            "at {own} every rule is kept, but guards are tested from the smallest strength upwards, and {below} does not keep its own; if {below} will not be used, judge one: `--strength {}`",
+            focus.strength
+        ));
+    } else {
+        reasons.push(format!(
+            "at {own} every rule is kept by itself, but not after the correction for {} strengths (p = {:.3}); judge fewer strengths, or one: `--strength {}`",
             parts.strengths.len(),
             focus.adjusted_p,
             focus.strength
@@ -156,6 +200,23 @@ pub(super) fn notes(parts: &Parts<'_, '_>) -> Vec<String> {
         }
     }
     let record = parts.case.record;
+    let first = parts.case.approving && parts.case.baseline.is_none();
+    for rule in parts.case.policy.rules.iter().filter(|_| first) {
+        let concerned = rule.runs.is_none_or(|kind| kind == record.kind);
+        if rule.against == Against::Baseline && rule.if_missing == IfMissing::Error && concerned {
+            notes.push(format!(
+                "rule `{}` compares with a baseline: left out, as the first approval has none",
+                printable(&rule.id)
+            ));
+        }
+    }
+    for (first, more) in parts.pairs.repeated() {
+        notes.push(format!(
+            "{} of the same words as prompt `{}`: they count as one",
+            count(more, "prompt"),
+            printable(first)
+        ));
+    }
     let negative = record.strengths.iter().filter(|strength| **strength < 0.0).count();
     if negative > 0 && parts.case.strength.is_none() {
         notes.push(format!(

@@ -70,7 +70,10 @@ pub(super) fn blank(rule: &Rule) -> RuleResult {
 /// all prompts may be perfectly alike, and the bound is what the next one may do.
 fn range(rule: &Rule) -> Option<(f64, f64)> {
     match (rule.metric.as_str(), rule.change) {
-        ("exact-match", _) | ("ssim" | "ms-ssim", Change::Level) => Some((0.0, 1.0)),
+        ("exact-match", _)
+        | ("ssim" | "ms-ssim" | "histogram" | "repetition" | "distinct-2", Change::Level) => {
+            Some((0.0, 1.0))
+        }
         ("base-bleu" | "top1", Change::Level) => Some((0.0, 100.0)),
         _ => None,
     }
@@ -82,6 +85,8 @@ pub(super) struct Measuring<'a, 'p> {
     pub pairs: &'p Pairs<'a>,
     pub policy: &'a Policy,
     pub baseline: Option<&'a Approval>,
+    /// How many resamples.
+    pub trials: usize,
     /// Resamples by number of prompts: all metrics and strengths of a group meet the same ones.
     pub resamplings: BTreeMap<usize, Resampling>,
 }
@@ -113,7 +118,7 @@ impl<'a> Measuring<'a, '_> {
         let resampling = match self.resamplings.entry(n) {
             std::collections::btree_map::Entry::Occupied(made) => made.into_mut(),
             std::collections::btree_map::Entry::Vacant(empty) => {
-                empty.insert(Resampling::new(n, Resampling::TRIALS, SEED).map_err(failed)?)
+                empty.insert(Resampling::new(n, self.trials, SEED).map_err(failed)?)
             }
         };
         let (base, candidate) = (&clusters.base, &clusters.candidate);

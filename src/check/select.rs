@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::approval::Approval;
 use super::error::CheckError;
 use super::pairs::{Pairs, Scope};
-use super::policy::{IfMissing, Policy, Rule};
+use super::policy::{Bound, IfMissing, Policy, Rule};
+use super::rule::blank;
 use super::words::needs;
 use crate::base::hint::{first_few, nearest};
 use crate::base::terminal::printable;
@@ -42,12 +43,39 @@ impl Selected<'_> {
     }
 }
 
-/// Kinds of which each strength needs a rule that could be judged there: a gain and a guard, where the
-/// policy has any for such runs. A rule of some strengths vouches for no others.
-pub(super) fn required(selected: &[Selected<'_>]) -> BTreeSet<RuleKind> {
-    let deciding = selected.iter().filter(|one| one.rule.severity == Severity::Error);
-    let kinds = deciding.map(|one| one.rule.kind);
-    kinds.filter(|kind| matches!(kind, RuleKind::Gain | RuleKind::Guard)).collect()
+/// What a policy asks for, and a strength must have a rule of that could be judged there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Need {
+    /// That the adapter does its job.
+    Gain,
+    /// That the base does its own.
+    Base,
+    /// That anything at all stays.
+    Guard,
+}
+
+impl Need {
+    /// What a rule is for.
+    pub fn of(rule: &Rule) -> BTreeSet<Self> {
+        match rule.kind {
+            RuleKind::Gain => BTreeSet::from([Self::Gain]),
+            RuleKind::Guard if blank(rule).guards_the_base() => {
+                BTreeSet::from([Self::Base, Self::Guard])
+            }
+            RuleKind::Guard => BTreeSet::from([Self::Guard]),
+            RuleKind::Effect | RuleKind::Memorisation => BTreeSet::new(),
+        }
+    }
+}
+
+/// What each strength needs a rule of. A rule of some strengths vouches for no others.
+pub(super) fn required(policy: &Policy, run: RunKind, given: Given<'_>) -> BTreeSet<Need> {
+    let asked = policy.rules.iter().filter(|rule| {
+        rule.severity == Severity::Error
+            && rule.runs.is_none_or(|kind| kind == run)
+            && !(given.is_first() && rule.against == Against::Baseline)
+    });
+    asked.flat_map(Need::of).collect()
 }
 
 /// A baseline or pictures that no rule looks at were given in vain, and whoever gave them would take the
@@ -56,8 +84,9 @@ pub(super) fn unused(
     policy: &Policy,
     selected: &[Selected<'_>],
     given: Given<'_>,
-    kind: RunKind,
+    (kind, strengths): (RunKind, &[f64]),
 ) -> Result<(), CheckError> {
+    let used = |one: &&Selected<'_>| strengths.iter().any(|strength| one.concerns(*strength));
     let fault = |flag, hint: &str| {
         let (path, hint) = (policy.path.clone(), hint.to_owned());
         Err(CheckError::Unused { path, flag, hint })
@@ -65,17 +94,20 @@ pub(super) fn unused(
     let compared = |one: &Selected<'_>| {
         matches!(one.by, By::Measure(_)) && one.rule.against == Against::Baseline
     };
-    if given.baseline.is_some() && !selected.iter().any(compared) {
+    if given.baseline.is_some() && !selected.iter().filter(used).any(compared) {
         return fault(
             "--baseline",
-            "add a rule with `against: baseline` on a metric that the approved run has, or leave the flag out",
+            "add a rule with `against: baseline` on a metric that the approved run has, at a strength that is judged, or leave the flag out",
         );
     }
-    if given.training && !selected.iter().any(|one| matches!(one.by, By::Training)) {
+    let copies = |one: &Selected<'_>| matches!(one.by, By::Training);
+    if given.training && !selected.iter().filter(used).any(copies) {
         return fault(
             "--training",
             match kind {
-                RunKind::Image => "add a rule `kind: memorisation`, or leave the flag out",
+                RunKind::Image => {
+                    "add a rule `kind: memorisation` at a strength that is judged, or leave the flag out"
+                }
                 RunKind::Text => "leave the flag out: a text run has no pictures",
             },
         );
@@ -87,9 +119,17 @@ pub(super) fn unused(
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Given<'a> {
     pub baseline: Option<&'a Approval>,
-    /// The first approval of a policy has nothing to compare with.
     pub approving: bool,
     pub training: bool,
+    /// The strength that was asked about.
+    pub strength: Option<f64>,
+}
+
+impl Given<'_> {
+    /// Whether this is the first run to be approved, which has nothing to compare with.
+    pub fn is_first(self) -> bool {
+        self.approving && self.baseline.is_none()
+    }
 }
 
 /// The rules that concern the run, in the order of the policy.
@@ -115,13 +155,21 @@ pub(super) fn select<'a>(
         {
             return Err(no_direction(policy, rule));
         }
+        if let By::Measure(measure) = by
+            && rule.kind == RuleKind::Gain
+            && rule.against == Against::Nothing
+            && matches!(rule.bound, Bound::AtLeast(_)) != (measure.better == Better::Higher)
+        {
+            return Err(wrong_way(policy, rule, measure));
+        }
         if let By::Nothing(problem, hint) = &by {
             let alternative = settles.is_some();
             if rule.if_missing == IfMissing::Error && !alternative {
                 return Err(missing(policy, rule, problem, hint));
             }
-        } else if rule.strengths.is_none() {
-            // a rule of some strengths leaves the others to its alternatives
+        } else if rule.strengths.is_none() && rule.severity == Severity::Error {
+            // a rule of some strengths leaves the others to its alternatives, and one that does not decide
+            // leaves the decision to them
             settled.extend(settles);
         }
         selected.push(Selected { rule, by });
@@ -158,6 +206,23 @@ fn no_direction(policy: &Policy, rule: &Rule) -> CheckError {
             printable(&rule.metric)
         ),
         hint: "write `kind: guard`, or judge the gain by another metric".to_owned(),
+    }
+}
+
+fn wrong_way(policy: &Policy, rule: &Rule, measure: &Measure) -> CheckError {
+    let (more, key) = match measure.better {
+        Better::Higher => ("more", "at_least"),
+        Better::Lower | Better::Neither => ("less", "at_most"),
+    };
+    CheckError::Policy {
+        path: policy.path.clone(),
+        line: rule.line,
+        problem: format!(
+            "rule `{}` is a gain, of `{}` {more} is better, and its margin is on the other side",
+            printable(&rule.id),
+            printable(&rule.metric)
+        ),
+        hint: format!("write `{key}: …`, or `kind: guard`"),
     }
 }
 
@@ -200,11 +265,19 @@ fn by<'a>(rule: &'a Rule, pairs: &Pairs<'a>, given: Given<'_>) -> By<'a> {
         return By::Nothing("the run has no cells at that point of the axes".to_owned(), hint);
     }
     if let Some((low, high)) = rule.strengths
-        && !pairs.record.strengths.iter().any(|s| *s != 0.0 && (low..=high).contains(s))
+        && !pairs
+            .record
+            .strengths
+            .iter()
+            .any(|s| (*s > 0.0 || given.strength == Some(*s)) && (low..=high).contains(s))
     {
         return By::Nothing(
-            format!("the run has no strength in {low}:{high}"),
-            "add one to the strengths of the grid, or change the rule's `strength`".to_owned(),
+            if low == high {
+                format!("the run has no strength {low} that is judged")
+            } else {
+                format!("the run has no strength in {low}:{high} that is judged")
+            },
+            "add one to the strengths of the grid, or change the rule's `strength`; strengths below 0 are judged by `--strength`".to_owned(),
         );
     }
     match rule.kind {

@@ -122,9 +122,9 @@ impl<'a> Source<'a> {
         expected: &str,
     ) -> Result<f64, CheckError> {
         let value = if let Kind::Plain(value) = &node.value { value.as_f64() } else { None };
-        value
-            .filter(|value| range.contains(value))
-            .ok_or_else(|| self.wrong(node, what, expected, "write a plain number, such as 0.05"))
+        value.filter(|value| range.contains(value)).ok_or_else(|| {
+            self.wrong(node, what, expected, "write a plain number, without quotes or a unit")
+        })
     }
 
     pub fn count(self, node: &Node, key: &str) -> Result<usize, CheckError> {

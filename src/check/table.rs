@@ -74,11 +74,26 @@ pub(super) fn row(strength: &AtStrength, verdict: &Verdict) -> [String; 5] {
     };
     [
         at(strength.strength),
-        strength.gain.as_ref().map_or("–".to_owned(), |one| measured(one, is_change(strength))),
-        strength.damage.as_ref().map_or("–".to_owned(), |one| measured(one, false)),
+        cell(strength.gain.as_ref(), first(verdict, |s| s.gain.as_ref()), is_change(strength)),
+        cell(strength.damage.as_ref(), first(verdict, |s| s.damage.as_ref()), false),
         format!("{:.0} %", strength.wins * 100.0),
         answer,
     ]
+}
+
+/// The measure that a column's head names.
+fn first(verdict: &Verdict, of: impl Fn(&AtStrength) -> Option<&Measured>) -> Option<&Measured> {
+    verdict.strengths.iter().find_map(of)
+}
+
+/// A value, and its metric where the head names another.
+fn cell(own: Option<&Measured>, head: Option<&Measured>, change: bool) -> String {
+    let Some(own) = own else { return "–".to_owned() };
+    let shown = measured(own, change);
+    match head {
+        Some(head) if head.label != own.label => format!("{}: {shown}", own.label),
+        _ => shown,
+    }
 }
 
 /// Whether the gain is a difference, which has a sign.

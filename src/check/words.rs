@@ -63,7 +63,10 @@ pub(super) fn sentence(rule: &Rule, measure: &Measure, result: &RuleResult) -> S
         Change::Level => number(value),
     };
     let what = match (rule.change, rule.kind) {
-        (Change::Difference, RuleKind::Gain) => format!("{label} on {group} prompts improves by"),
+        (Change::Difference, RuleKind::Gain) if value >= 0.0 => {
+            format!("{label} on {group} prompts improves by")
+        }
+        (Change::Difference, RuleKind::Gain) => format!("{label} on {group} prompts gains"),
         (Change::Difference, _) => format!("{label} on {group} prompts changes by"),
         (Change::Ratio, RuleKind::Gain) => {
             format!("{label} on {group} prompts improves by the factor")
@@ -85,8 +88,16 @@ pub(super) fn sentence(rule: &Rule, measure: &Measure, result: &RuleResult) -> S
         Outcome::Fail => "broken",
         Outcome::Inconclusive | Outcome::NotApplicable => "open",
     };
+    let few = if result.prompts < rule.min_prompts {
+        format!(", of {} that are asked for", rule.min_prompts)
+    } else if result.pairs < rule.min_pairs {
+        let pairs = count(result.pairs, "pair");
+        format!(", {pairs} of {} that are asked for", rule.min_pairs)
+    } else {
+        String::new()
+    };
     format!(
-        "{end}: {what} {}{unit} (between {} and {}, {prompts}); {margin}",
+        "{end}: {what} {}{unit} (between {} and {}, {prompts}{few}); {margin}",
         shown(value),
         shown(low),
         shown(high)

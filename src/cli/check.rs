@@ -22,8 +22,8 @@ use super::{Usage, output};
 /// each on a confidence bound over the prompts. The run passes when at least one strength keeps every
 /// rule, and the one with the largest sure gain is recommended. It is a regression when every strength
 /// breaks a rule with evidence, and something got worse or nothing changed at all. Anything else is
-/// inconclusive. `--strength S` asks about one strength only. RUN/verdict.json is always written; `lora-eval
-/// report RUN` then begins with the verdict.
+/// inconclusive. `--strength S` asks about one strength only. The verdict is written to RUN/verdict.json, where `lora-eval
+/// report RUN` finds it; where there is an error instead, an old one is removed.
 ///
 /// A run with missing cells, with scores that are not finite, or with files that were torn or edited is
 /// an error, never a verdict.
@@ -74,6 +74,10 @@ pub struct Args {
     pub allow_inconclusive: bool,
 }
 
+/// What a run directory holds.
+const RUN_FILES: [&str; 7] =
+    ["run.json", "cells", "outputs", "scores.json", "ablation.json", "report.html", "verdict.json"];
+
 /// Judges, writes what was asked for, prints, and gives the exit code.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     let (verdict, approval) = judged_and_approved(args)?;
@@ -95,7 +99,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
             output::note(&format!("{}: approves strength {strength}; commit it", out.display()));
         }
         // the verdict stands, and its exit code is what counts
-        None if args.approve => output::warn(&CheckError::NothingToApprove.to_string()),
+        None if args.approve => {
+            output::warn(&CheckError::NothingToApprove.to_string().replace("\nhint: ", "; "));
+        }
         None => {}
     }
     Ok(ExitCode::from(code(&verdict, args.allow_inconclusive)))
@@ -112,9 +118,10 @@ type Approved = (f64, String);
 /// The verdict, written into the run, and with `--approve` the approval, not written yet.
 fn judged_and_approved(args: &Args) -> anyhow::Result<(Verdict, Option<Approved>)> {
     let signed = signed(args)?;
-    let run = Run::open(&args.run)?;
+    outputs(args)?;
     // whatever goes wrong from here on, an old verdict must not be taken for this one's
-    run.remove_verdict()?;
+    Run::remove_verdict(&args.run)?;
+    let run = Run::open(&args.run)?;
     let policy = policy(args.policy.as_deref())?;
     let baseline = args.baseline.as_deref().map(Approval::open).transpose()?;
     let cells = run.verified()?;
@@ -140,6 +147,33 @@ fn judged_and_approved(args: &Args) -> anyhow::Result<(Verdict, Option<Approved>
     });
     let approval = approval.transpose()?;
     Ok((verdict, approval))
+}
+
+/// Refuses outputs in place of each other, of what is read, or of the run's own files.
+fn outputs(args: &Args) -> Result<(), Usage> {
+    let named = [("--junit", &args.junit), ("--summary", &args.summary), ("--out", &args.out)];
+    let named: Vec<(&str, &PathBuf)> =
+        named.into_iter().filter_map(|(flag, path)| Some((flag, path.as_ref()?))).collect();
+    let own = RUN_FILES.map(|name| args.run.join(name));
+    let read = [&args.policy, &args.baseline].into_iter().flatten().cloned();
+    let kept: Vec<PathBuf> = own.into_iter().chain(read).collect();
+    for (at, (flag, path)) in named.iter().enumerate() {
+        let other = named.iter().take(at).find(|(_, other)| atomic::collides(path, other));
+        let taken = match other {
+            Some((other, _)) => Some(format!("{other} names it too")),
+            None => kept
+                .iter()
+                .find(|kept| atomic::collides(path, kept))
+                .map(|kept| format!("it would replace {}", kept.display())),
+        };
+        if let Some(taken) = taken {
+            return Err(Usage(format!(
+                "{flag} {}: {taken}\nhint: write to another file",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Who approves and why, with `--approve`.

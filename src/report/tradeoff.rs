@@ -76,7 +76,11 @@ pub fn plot(verdict: &Verdict) -> Option<Plot> {
         .iter()
         .filter_map(|s| Some((s, s.damage.as_ref()?, s.gain.as_ref()?)))
         .collect();
-    if both.len() < 2 {
+    let unlike = |of: &dyn Fn(&(&AtStrength, &Measured, &Measured)) -> String| {
+        both.iter().any(|one| both.first().is_some_and(|first| of(one) != of(first)))
+    };
+    // points of different metrics have no common axes
+    if both.len() < 2 || unlike(&|one| one.1.label.clone()) || unlike(&|one| one.2.label.clone()) {
         return None;
     }
     let three =

@@ -121,15 +121,20 @@ fn row(verdict: &Verdict, strength: &AtStrength) -> Row {
         _ => "open".to_owned(),
     };
     let tone = if broken.is_empty() { tone(strength.verdict) } else { "bad" };
-    let shown = |one: &Option<Measured>| match one {
+    let shown = |one: &Option<Measured>, head: Option<&Measured>| match one {
+        // where the head names another metric
+        Some(one) if head.is_some_and(|head| head.label != one.label) => Value {
+            value: format!("{}: {}", one.label, number::plain(one.value)),
+            bounds: bounds(one),
+        },
         Some(one) => Value { value: number::plain(one.value), bounds: bounds(one) },
         None => Value { value: number::NONE.to_owned(), bounds: String::new() },
     };
     Row {
         strength: number::axis(strength.strength),
         recommended: verdict.recommended == Some(strength.strength),
-        gain: shown(&strength.gain),
-        damage: shown(&strength.damage),
+        gain: shown(&strength.gain, verdict.strengths.iter().find_map(|s| s.gain.as_ref())),
+        damage: shown(&strength.damage, verdict.strengths.iter().find_map(|s| s.damage.as_ref())),
         wins: format!("{:.0} %", strength.wins * 100.0),
         tone,
         answer,

@@ -170,9 +170,13 @@ impl Run {
         self.write_json("verdict.json", verdict)
     }
 
-    /// Removes `verdict.json`, if there is one.
-    pub fn remove_verdict(&self) -> Result<(), RunError> {
-        let path = self.path().join("verdict.json");
+    /// Removes the `verdict.json` of a run directory, if there is one, whatever state the rest is in.
+    pub fn remove_verdict(run: &Path) -> Result<(), RunError> {
+        // what has no record at all is somebody else's folder
+        if fs::symlink_metadata(run.join("run.json")).is_err() {
+            return Ok(());
+        }
+        let path = run.join("verdict.json");
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(RunError::write(&path, e)),
             _ => Ok(()),

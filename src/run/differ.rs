@@ -87,7 +87,7 @@ fn suite(there: &RunRecord, here: &RunRecord, all: &mut Vec<String>) {
     let before = all.len();
     parts("prompt", &prompts(&there.suite), &prompts(&here.suite), all);
     if all.len() == before && there.suite_sha256 != here.suite_sha256 {
-        all.push("suite: its file has changed since".to_owned());
+        all.push("suite: its file, or a picture that it refers to, has changed since".to_owned());
     }
 }
 

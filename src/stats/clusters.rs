@@ -26,7 +26,8 @@ impl Clusters {
         let values: Vec<f64> = without.iter().map(|other| n * value - (n - 1.0) * other).collect();
         let mut sorted = values.clone();
         sorted.sort_by(f64::total_cmp);
-        let median = sorted.get(sorted.len() / 2).copied().unwrap_or(value);
+        let middle = |at: usize| sorted.get(at).copied().unwrap_or(value);
+        let median = middle(sorted.len() / 2).midpoint(middle((sorted.len().max(1) - 1) / 2));
         let level = paired.statistic.score_of(&paired.candidate.sums(), Width::Double);
         let noise = 1e-13 * n * level.abs().max(value.abs()).max(f64::MIN_POSITIVE);
         let runs = sorted.chunk_by(|one, next| next - one <= noise);
@@ -47,12 +48,18 @@ impl Clusters {
         self.all_equal() || self.differing < FEW
     }
 
-    /// Between which values an unseen cluster's score may lie where scores are skewed: on either side
-    /// of the median twice as far as the farthest seen, as far as the metric goes.
-    pub fn twice_as_far(&self, paired: &Paired<'_>) -> (f64, f64) {
+    /// Of a level, between which values an unseen cluster lies: such scores are skewed, so on either side
+    /// of the median twice as far as the farthest seen, as far as the metric goes; where few differ,
+    /// at the metric's ends, or as [`Clusters::ends`] where that is farther.
+    pub fn ends_of_level(&self, paired: &Paired<'_>) -> Option<(f64, f64)> {
+        let few = if self.few() { self.ends(paired) } else { None };
+        if self.all_equal() || (few.is_some() && paired.range.is_some()) {
+            return few;
+        }
         let (low, high) = self.span;
         let (least, most) = paired.range.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
-        ((2.0 * low - self.median).max(least), (2.0 * high - self.median).min(most))
+        let twice = ((2.0 * low - self.median).max(least), (2.0 * high - self.median).min(most));
+        Some(few.map_or(twice, |few| (few.0.min(twice.0), few.1.max(twice.1))))
     }
 
     /// Between which values an unseen cluster lies. Without a range: as far off as the farthest

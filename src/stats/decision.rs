@@ -4,7 +4,7 @@ use super::distribution::{normal_quantile, student_quantile};
 use super::effect::Effect;
 
 /// More clusters than anyone writes.
-const MOST: f64 = 1e6;
+const MOST: usize = 1_000_000;
 
 /// What is claimed of an effect: a gain above a margin, or a damage below one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -16,39 +16,8 @@ pub enum Claim {
     Below(f64),
 }
 
-/// How much evidence is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Demand {
-    /// Probability of a false claim that is put up with.
-    pub alpha: f64,
-    /// Probability with which a true claim should be seen, for the number of further clusters.
-    pub power: f64,
-    /// The least number of clusters.
-    pub clusters: usize,
-}
-
-impl Default for Demand {
-    /// 5 %, 80 %, and the eight clusters from which on the bounds were found to hold.
-    fn default() -> Self {
-        Self { alpha: 0.05, power: 0.8, clusters: 8 }
-    }
-}
-
-/// What the evidence says of a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "outcome")]
-pub enum Outcome {
-    /// It holds.
-    Pass,
-    /// It fails.
-    Regression,
-    /// Neither is shown.
-    Inconclusive {
-        /// So many further clusters like these would settle it; `None` where the effect lies on
-        /// the margin, or nothing is known of its variance.
-        more: Option<usize>,
-    },
-}
+/// The least number of clusters from which on the bounds were found to hold.
+pub const LEAST_CLUSTERS: usize = 8;
 
 impl Claim {
     fn margin(self) -> f64 {
@@ -73,47 +42,46 @@ impl Claim {
         }
     }
 
-    /// What p-values say (corrected, where several claims are judged together).
-    pub fn decide(self, effect: &Effect, p_holds: f64, p_fails: f64, demand: &Demand) -> Outcome {
-        let lacking = demand.clusters.saturating_sub(effect.clusters);
-        if lacking == 0 && p_holds <= demand.alpha {
-            return Outcome::Pass;
-        }
-        if lacking == 0 && p_fails <= demand.alpha {
-            return Outcome::Regression;
-        }
-        let more = self.further_clusters(effect, demand.alpha, demand.power);
-        Outcome::Inconclusive {
-            more: if lacking > 0 { Some(more.unwrap_or(0).max(lacking)) } else { more },
-        }
-    }
-
     /// How many further clusters would show, with probability `power`, on which side of the margin
-    /// the effect lies, if it is what it seems to be: n = ((t + z) σ / distance)² in all, and with few
-    /// differing clusters what the rule of three asks for. At least 1.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "between 1 and a million"
-    )]
+    /// the effect lies, if it is what it seems to be, and bounds shrink as they do: so many in all that
+    /// (t + z) σ / √n, and what one unseen cluster may do besides, are within the distance to the margin.
+    /// `None` where the effect lies on it, or nothing is known of its variance. At least 1.
     pub fn further_clusters(self, effect: &Effect, alpha: f64, power: f64) -> Option<usize> {
-        let distance = effect.distance(self.margin()).abs();
+        let distance = effect.distance(self.margin());
         let deviation = effect.standard_error * (effect.clusters as f64).sqrt();
-        if !(distance > 0.0 && distance.is_finite() && deviation.is_finite()) {
-            return None;
-        }
-        let needed = |quantile: f64| {
-            ((quantile + normal_quantile(power)) * deviation / distance).powi(2).ceil()
+        let known = distance != 0.0 && distance.is_finite() && deviation.is_finite();
+        let unseen = effect.unseen_reach(self.margin());
+        let settles = |clusters: usize| {
+            let n = clusters as f64;
+            let quantile = student_quantile(1.0 - alpha, clusters - 1) + normal_quantile(power);
+            let unseen = unseen.map_or(0.0, |reach| -(alpha.ln() / n).exp_m1() * reach);
+            quantile * deviation / n.sqrt() + unseen <= distance.abs()
         };
-        let by_normal = needed(normal_quantile(1.0 - alpha));
-        let unseen = effect.clusters_against_unseen(self.margin(), alpha).unwrap_or(0.0);
-        if by_normal.max(unseen) > MOST {
+        if !known || !settles(MOST) {
             return None;
         }
-        // Student's t is wider than the normal distribution where clusters are few
-        let freedom = (by_normal.max(2.0) - 1.0) as usize;
-        let all = needed(student_quantile(1.0 - alpha, freedom)).max(by_normal).max(unseen.ceil());
-        Some((all - effect.clusters as f64).max(1.0) as usize)
+        let (mut few, mut enough) = (1, MOST);
+        while enough - few > 1 {
+            let middle = few.midpoint(enough);
+            if settles(middle) {
+                enough = middle;
+            } else {
+                few = middle;
+            }
+        }
+        // the bound there is now may be wider than that
+        let width = effect.width(distance > 0.0, alpha) / distance.abs();
+        let now = (effect.clusters as f64 * width * width).ceil();
+        if now.is_finite() && now > MOST as f64 {
+            return None;
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "between 0 and a million"
+        )]
+        let all = if now.is_finite() { enough.max(now as usize) } else { enough };
+        Some(all.saturating_sub(effect.clusters).max(1))
     }
 }
 
@@ -146,31 +114,19 @@ mod tests {
         effect(&paired, &resampling).unwrap()
     }
 
-    fn decided(claim: Claim, effect: &Effect) -> Outcome {
-        claim.decide(effect, claim.p_holds(effect), claim.p_fails(effect), &Demand::default())
-    }
-
     const GAINS: [f64; 10] = [1.0, 2.0, 0.5, 1.5, 3.0, 0.8, 1.1, 2.2, 1.7, 0.4];
 
     #[test]
-    fn a_claim_passes_fails_or_stays_open() {
+    fn a_claim_holds_fails_or_stays_open() {
         let gain = of(&GAINS, None);
-        assert_eq!(decided(Claim::Above(0.0), &gain), Outcome::Pass);
-        assert_eq!(decided(Claim::Below(0.0), &gain), Outcome::Regression);
-        assert_eq!(decided(Claim::Below(4.0), &gain), Outcome::Pass);
-        assert_eq!(decided(Claim::Above(4.0), &gain), Outcome::Regression);
-        let Outcome::Inconclusive { more: Some(more) } = decided(Claim::Above(1.2), &gain) else {
-            panic!("{:?}", decided(Claim::Above(1.2), &gain));
-        };
+        let shown = |claim: Claim| (claim.p_holds(&gain) <= 0.05, claim.p_fails(&gain) <= 0.05);
+        assert_eq!(shown(Claim::Above(0.0)), (true, false));
+        assert_eq!(shown(Claim::Below(0.0)), (false, true));
+        assert_eq!(shown(Claim::Below(4.0)), (true, false));
+        assert_eq!(shown(Claim::Above(4.0)), (false, true));
+        assert_eq!(shown(Claim::Above(1.2)), (false, false));
+        let more = Claim::Above(1.2).further_clusters(&gain, 0.05, 0.8).unwrap();
         assert!((10..200).contains(&more), "{more}");
-    }
-
-    #[test]
-    fn below_the_least_number_nothing_is_decided() {
-        let few = of(&GAINS[..6], None);
-        assert!(few.p_above(-5.0) < 0.05);
-        let outcome = decided(Claim::Above(-5.0), &few);
-        assert_eq!(outcome, Outcome::Inconclusive { more: Some(2) });
     }
 
     /// ((1.645 + 0.842) · 1 / 0.5)² = 24.7 by the normal distribution, 26 or 27 by Student's.

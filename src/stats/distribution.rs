@@ -86,6 +86,18 @@ fn quantile(p: f64, distribution: impl Fn(f64) -> f64) -> f64 {
     }
 }
 
+/// The two-sided interval of the mean that covers with probability `level` where values are normal;
+/// `None` of fewer than two.
+pub fn student_interval(values: &[f64], level: f64) -> Option<(f64, f64)> {
+    let n = values.len() as f64;
+    let freedom = values.len().checked_sub(1).filter(|freedom| *freedom > 0)?;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    let error = (squares / freedom as f64 / n).sqrt();
+    let half = student_quantile(0.5 + 0.5 * level, freedom) * error;
+    Some((mean - half, mean + half))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,5 +146,13 @@ mod tests {
         assert_eq!(normal_quantile(0.0), f64::NEG_INFINITY);
         assert_eq!(normal_quantile(1.0), f64::INFINITY);
         assert_eq!(student_quantile(0.95, 0), f64::INFINITY);
+    }
+
+    /// `stats.t.interval(0.95, 3, loc=mean, scale=sem)` of 1, 2, 4, 9: 4 ± 3.182446 · 1.779513.
+    #[test]
+    fn intervals_of_means_are_students() {
+        let (low, high) = student_interval(&[1.0, 2.0, 4.0, 9.0], 0.95).unwrap();
+        assert!((low + 1.663_204).abs() < 1e-5 && (high - 9.663_204).abs() < 1e-5, "{low} {high}");
+        assert_eq!(student_interval(&[1.0], 0.95), None);
     }
 }

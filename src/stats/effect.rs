@@ -97,16 +97,17 @@ impl Effect {
             }
             self.bca = Some(Bca::new(value, &self.samples, &without));
         }
-        if clusters.few() {
-            let (trials, seed) = (resampling.trials(), resampling.seed());
-            let ends = clusters.ends(paired);
-            self.unseen = ends.map(|ends| Unseen::new(&clusters.values, ends, trials, seed));
+        let few = clusters.few();
+        let ends = match self.change {
+            Change::Level => clusters.ends_of_level(paired),
+            Change::Difference | Change::Ratio if few => clusters.ends(paired),
+            Change::Difference | Change::Ratio => None,
+        };
+        let (trials, seed) = (resampling.trials(), resampling.seed());
+        self.unseen = ends.map(|ends| Unseen::new(&clusters.values, ends, trials, seed));
+        if few {
             let known = self.unseen.is_some() || self.bca.is_some();
             self.method = if known { Method::Sparse } else { Method::Identical };
-        } else if self.change == Change::Level {
-            let (trials, seed) = (resampling.trials(), resampling.seed());
-            self.unseen =
-                Some(Unseen::new(&clusters.values, clusters.twice_as_far(paired), trials, seed));
         }
         Ok(self)
     }
@@ -154,21 +155,34 @@ impl Effect {
         self.change.inside(self.value) - self.change.inside(margin)
     }
 
-    /// How many clusters like these it takes for one unseen not to matter at level `alpha`: with a
-    /// share x of its reach used up by the distance to the margin, (1 − x)ⁿ = α.
-    pub(super) fn clusters_against_unseen(&self, margin: f64, alpha: f64) -> Option<f64> {
+    /// How far one unseen cluster may lie from the effect, towards the margin; `None` where none is
+    /// reckoned with.
+    pub(super) fn unseen_reach(&self, margin: f64) -> Option<f64> {
         let value = self.change.inside(self.value);
-        let distance = self.distance(margin);
-        let share = match self.method {
-            Method::Single => return None,
-            Method::Identical => 0.5,
+        match self.method {
+            Method::Single => None,
+            // as far as the margin on the other side: half of all would have to lie there
+            Method::Identical => Some(2.0 * self.distance(margin).abs()),
             Method::Bca | Method::Sparse => {
                 let (low, high) = self.unseen.as_ref()?.ends;
-                let end = if distance > 0.0 { low } else { high };
-                (distance / (value - end)).clamp(0.0, 1.0)
+                Some(if self.distance(margin) > 0.0 { value - low } else { high - value })
             }
-        };
-        Some(alpha.ln() / (1.0 - share).ln())
+        }
+    }
+
+    /// How far the bound at level `alpha` lies from the effect, but for an unseen cluster's part in it.
+    pub(super) fn width(&self, lower: bool, alpha: f64) -> f64 {
+        let side = if lower { Side::Lower } else { Side::Upper };
+        let value = self.change.inside(self.value);
+        self.resampled(side, alpha).map_or(0.0, |bound| (value - bound).abs())
+    }
+
+    /// The wider of Student's t and `BCa`; `None` where no cluster differs.
+    fn resampled(&self, side: Side, alpha: f64) -> Option<f64> {
+        let bca = self.bca.as_ref()?.at(side, alpha);
+        let t = student_quantile(1.0 - alpha, self.clusters.saturating_sub(1));
+        let student = self.change.inside(self.value) - side.sign() * t * self.standard_error;
+        Some(side.sign() * (side.sign() * student).min(side.sign() * bca))
     }
 
     /// The widest of the bounds that apply.
@@ -181,13 +195,8 @@ impl Effect {
             Method::Identical => return if self.sign_test() <= alpha { value } else { none },
             Method::Bca | Method::Sparse => {}
         }
-        let student = self.bca.as_ref().map(|_| {
-            let t = student_quantile(1.0 - alpha, self.clusters.saturating_sub(1));
-            value - sign * t * self.standard_error
-        });
-        let bca = self.bca.as_ref().map(|bca| bca.at(side, alpha));
         let unseen = self.unseen.as_ref().map(|unseen| unseen.at(side, alpha));
-        let bounds = [student, bca, unseen].into_iter().flatten();
+        let bounds = [self.resampled(side, alpha), unseen].into_iter().flatten();
         sign * bounds.map(|bound| sign * bound).fold(f64::INFINITY, f64::min)
     }
 

@@ -6,7 +6,7 @@
 //! - [`Comparison`]: scores, p-value, intervals; equal systems are `identical`, never "significant"
 //! - [`effect`]: an [`Effect`] of a candidate with one-sided bounds and p-values against margins,
 //!   clustered by prompt; a [`Resampling`] is shared by all metrics and strengths
-//! - [`Claim`]: judged by an effect, it is an [`Outcome`]; [`holm`] corrects for several claims
+//! - [`Claim`]: what an effect is evidence for or against; [`holm`] corrects for several claims
 //! - [`wins`]: how often each strength is the best under resampling
 //! - [`Pcg64`]: numpy's default generator, so a seed means here what it means there
 //!
@@ -28,7 +28,8 @@ mod segments;
 mod unseen;
 mod wins;
 
-pub use decision::{Claim, Demand, Outcome};
+pub use decision::{Claim, LEAST_CLUSTERS};
+pub use distribution::student_interval;
 pub use effect::{Effect, Method, effect};
 pub use error::StatsError;
 pub use holm::holm;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::error::SuiteError;
 use super::settings::Settings;
 use super::strengths::Strengths;
+use crate::base::digest::{sha256, sha256_file};
 
 /// Most cells of one suite.
 pub const MAX_CELLS: u64 = 1_000_000;
@@ -93,6 +94,18 @@ impl Suite {
             axes: BTreeMap::new(),
             warnings: Vec::new(),
         }
+    }
+
+    /// Hash of the suite and of what its references hold, where these are pictures.
+    pub fn sha256_with_pictures(&self) -> String {
+        let references = self.prompts.iter().flat_map(|prompt| &prompt.references);
+        let of =
+            |reference: &String| sha256_file(&self.folder().join(reference)).unwrap_or_default();
+        let digests: String = references.map(of).collect();
+        if digests.is_empty() {
+            return self.sha256.clone();
+        }
+        sha256(format!("{}{digests}", self.sha256).as_bytes())
     }
 
     /// The folder that references to images are relative to.

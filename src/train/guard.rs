@@ -58,6 +58,11 @@ const HIGH_OF_NOISY: f64 = 3.0;
 const PATIENCE: usize = 5;
 /// One loss this many times the largest of the first is an explosion by itself.
 const EXPLOSION: f64 = 20.0;
+/// First losses below this are those of examples that the base masters already, and say nothing of how
+/// large others' may be: nats a token, …
+const LITTLE: f64 = 1.0;
+/// … or squared error where each loss has a timestep of its own.
+const LITTLE_OF_NOISY: f64 = 0.1;
 /// Times that a training goes back before it gives up.
 pub const RETURNS: usize = 4;
 
@@ -95,7 +100,7 @@ impl Guard {
         self.mean = Some(mean);
         // diffusion's losses differ by factors of ten from timestep to timestep
         let largest = self.first.iter().copied().reduce(f64::max);
-        let start = largest.unwrap_or(loss).max(1e-6);
+        let start = largest.unwrap_or(loss).max(if noisy { LITTLE_OF_NOISY } else { LITTLE });
         if self.first.len() < FIRST && loss <= EXPLOSION * start {
             self.first.push(loss);
         }
@@ -164,6 +169,15 @@ mod tests {
         }
         let back = (0..40).find(|_| guard.judge(&losses(&[2.9]), 1.0) != Verdict::Sound);
         assert!(back.is_some_and(|steps| steps > 5));
+    }
+
+    #[test]
+    fn an_example_that_is_new_to_the_base_among_those_that_it_masters_is_no_explosion() {
+        let mut guard = Guard::default();
+        for step in 0..60 {
+            let loss = if step % 3 == 1 { 4.8 } else { 0.0025 };
+            assert_eq!(guard.judge(&losses(&[loss]), 1.0), Verdict::Sound, "{step}");
+        }
     }
 
     #[test]

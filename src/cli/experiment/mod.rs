@@ -73,26 +73,30 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     for note in plan.notes() {
         output::note(note);
     }
-    step::fits(global, args, &plan.variants)?;
+    let misfits = step::misfits(global, args, &plan.variants)?;
     std::fs::create_dir_all(&plan.folder).map_err(|e| TensorError::io(&plan.folder, e))?;
     RESUMABLE.store(true, Ordering::Relaxed);
     let mut experiment = plan.record.clone();
+    // whatever happens on the way, what was judged before is not lost
+    experiment.variants = plan.variants.iter().filter_map(|one| one.before.clone()).collect();
     let mut views = Vec::new();
     for (number, planned) in plan.variants.iter().enumerate() {
         let (of, name) = (plan.variants.len(), planned.name());
         output::note(&format!("{name} ({} of {of})", number + 1));
-        let (variant, view) = match step::make(global, args, &plan.folder, planned) {
-            Ended::Judged(variant, view) => (variant, Some(*view)),
-            Ended::Failed(variant) => (variant, None),
-            Ended::Stopped => {
-                output::note("stopped; what is finished is kept: the same command goes on");
-                return Ok(ExitCode::from(130));
-            }
-        };
+        let (variant, view) =
+            match step::make(global, args, &plan.folder, (planned, misfits.get(&number))) {
+                Ended::Judged(variant, view) => (variant, Some(*view)),
+                Ended::Failed(variant) => (variant, None),
+                Ended::Stopped => {
+                    output::note("stopped; what is finished is kept: the same command goes on");
+                    return Ok(ExitCode::from(130));
+                }
+            };
         if let Some(failed) = &variant.failed {
             output::warn(&format!("{name} failed ({}): {}", failed.step, failed.in_a_line()));
         }
         views.extend(view.map(|view| (variant.folder.clone(), view)));
+        experiment.variants.retain(|other| other.folder != variant.folder);
         experiment.variants.push(variant);
         experiment.rank();
         write(&plan.folder, &experiment)?;

@@ -8,7 +8,9 @@ use lora_eval::base::terminal::printable;
 use lora_eval::config::{Entry, Origin, Place, Resolved, Settings};
 use lora_eval::run::Experiment;
 use lora_eval::run::experiment::EXPERIMENT_FORMAT;
+use lora_eval::run::experiment::Variant;
 use lora_eval::suite::Suite;
+use lora_eval::train::finished;
 
 use super::super::global::Global;
 use super::super::{Usage, check, train};
@@ -30,6 +32,8 @@ pub struct Planned {
     pub folder: String,
     /// Its configuration, or why it has none.
     pub resolved: Result<Resolved, anyhow::Error>,
+    /// What an earlier command made of it, where it is not among those asked for now.
+    pub before: Option<Variant>,
 }
 
 /// An experiment before its first step.
@@ -88,7 +92,7 @@ impl Resolver<'_> {
         let name = vary::folder(self.written, value);
         let resolved = self.resolve(value, Some(&folder.join(&name).join("train")));
         let (key, value) = (self.written.to_owned(), value.to_owned());
-        Planned { key, value, folder: name, resolved }
+        Planned { key, value, folder: name, resolved, before: None }
     }
 
     /// Refuses a key that is set for all variants and varied.
@@ -123,7 +127,7 @@ impl Plan {
         let mut variants: Vec<Planned> =
             values.iter().map(|value| resolver.planned(value, &folder)).collect();
         differ(&variants)?;
-        let before = before(&folder, &resolver, &variants);
+        variants.extend(before(&folder, &resolver, &variants));
         let record = Experiment {
             format: EXPERIMENT_FORMAT,
             program: format!("lora-eval {}", env!("CARGO_PKG_VERSION")),
@@ -136,7 +140,6 @@ impl Plan {
             variants: Vec::new(),
         };
         same_experiment(&folder, &record)?;
-        variants.extend(before);
         variants.iter().try_for_each(same_configuration)?;
         let said = variants.iter().filter_map(|planned| planned.resolved.as_ref().ok());
         let said = said.flat_map(|resolved| resolved.notes.iter().cloned()).collect();
@@ -258,20 +261,27 @@ fn alpha(known: &[&Resolved]) -> Option<String> {
     })
 }
 
-/// What was judged in this folder before and is not given now: it stays in the ranking.
+/// What was judged in this folder before and is not asked for now: it stays in the ranking, but nothing is
+/// trained for it.
 fn before(folder: &Path, resolver: &Resolver<'_>, given: &[Planned]) -> Vec<Planned> {
     let text = std::fs::read(folder.join(EXPERIMENT)).unwrap_or_default();
     let Ok(there) = serde_json::from_slice::<Experiment>(&text) else { return Vec::new() };
-    let judged = there.variants.into_iter().filter(|variant| variant.judged.is_some());
-    let planned = judged.map(|variant| resolver.planned(&variant.value, folder));
-    let new = |one: &Planned| {
-        let values_of = |of: &Planned| -> Option<Vec<(&'static str, String)>> {
-            let resolved = of.resolved.as_ref().ok()?;
-            Some(values(resolved).map(|(key, value)| (key, value.to_owned())).collect())
-        };
-        given.iter().all(|other| values_of(other) != values_of(one))
+    let of = |planned: &Planned| -> Option<Vec<(&'static str, String)>> {
+        let resolved = planned.resolved.as_ref().ok()?;
+        Some(values(resolved).map(|(key, value)| (key, value.to_owned())).collect())
     };
-    planned.filter(|one| one.resolved.is_ok() && new(one)).collect()
+    let judged = there.variants.into_iter().filter(|variant| variant.judged.is_some());
+    let planned = judged.map(|variant| {
+        let planned = resolver.planned(&variant.value, folder);
+        Planned { before: Some(variant), ..planned }
+    });
+    planned
+        .filter(|one| given.iter().all(|other| other.folder != one.folder && of(other) != of(one)))
+        .filter(|one| {
+            let settings = one.resolved.as_ref().ok().map(|resolved| &resolved.settings);
+            settings.is_some_and(|settings| finished(settings).is_ok_and(|end| end.is_some()))
+        })
+        .collect()
 }
 
 /// Refuses a folder of another experiment.

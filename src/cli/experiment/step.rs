@@ -1,5 +1,6 @@
 //! One variant: trained, its grid made, judged.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -26,7 +27,12 @@ pub enum Ended {
 }
 
 /// Makes what is missing of a variant.
-pub fn make(global: &Global, args: &Args, folder: &Path, planned: &Planned) -> Ended {
+pub fn make(
+    global: &Global,
+    args: &Args,
+    folder: &Path,
+    (planned, misfit): (&Planned, Option<&String>),
+) -> Ended {
     let mut variant = Variant {
         value: planned.value.clone(),
         folder: planned.folder.clone(),
@@ -43,6 +49,9 @@ pub fn make(global: &Global, args: &Args, folder: &Path, planned: &Planned) -> E
         Ok(resolved) => resolved,
         Err(error) => return fail(variant, "configuration", error),
     };
+    if let Some(misfit) = misfit {
+        return fail(variant, "grid", &anyhow::anyhow!("{misfit}"));
+    }
     let outcome = match trained(global, &planned.name(), resolved) {
         Ok(Some(outcome)) => outcome,
         Ok(None) => return Ended::Stopped,
@@ -93,18 +102,37 @@ fn trained(global: &Global, name: &str, resolved: &Resolved) -> anyhow::Result<O
     Ok((!stopped).then_some(outcome))
 }
 
-/// Whether the suite can be run on the bases of the variants that are still to be trained: known
-/// before hours of training, not after them.
-pub fn fits(global: &Global, args: &Args, variants: &[Planned]) -> anyhow::Result<()> {
-    let mut seen = Vec::new();
-    for resolved in variants.iter().filter_map(|planned| planned.resolved.as_ref().ok()) {
+/// Why the suite cannot be run on the base of a variant that is still to be trained, by its place: known
+/// before hours of training, not after them. An error where it fits none.
+pub fn misfits(
+    global: &Global,
+    args: &Args,
+    variants: &[Planned],
+) -> anyhow::Result<BTreeMap<usize, String>> {
+    let (mut seen, mut misfits, mut first) = (Vec::new(), BTreeMap::new(), None);
+    for (place, planned) in variants.iter().enumerate() {
+        let Ok(resolved) = &planned.resolved else { continue };
         let settings = &resolved.settings;
-        if finished(settings)?.is_none() && !seen.contains(&&settings.base) {
-            grid::fits(global, &args.suite, &settings.base.model, rest(args, settings))?;
-            seen.push(&settings.base);
+        if finished(settings).is_ok_and(|end| end.is_some()) {
+            seen.push((&settings.base, None));
+            continue;
         }
+        let known = seen.iter().find(|(base, _)| *base == &settings.base);
+        let why = if let Some((_, why)) = known {
+            why.clone()
+        } else {
+            let fits = grid::fits(global, &args.suite, &settings.base.model, rest(args, settings));
+            let why = fits.as_ref().err().map(output::whole);
+            first = first.or(fits.err());
+            seen.push((&settings.base, why.clone()));
+            why
+        };
+        misfits.extend(why.map(|why| (place, why)));
     }
-    Ok(())
+    match first {
+        Some(error) if seen.iter().all(|(_, why)| why.is_some()) => Err(error),
+        _ => Ok(misfits),
+    }
 }
 
 fn rest(args: &Args, settings: &Settings) -> grid::Rest {

@@ -68,7 +68,10 @@ impl Job<'_> {
             kind: self.kind,
             created: self.created.clone(),
             suite: self.suite.to_json(),
-            suite_sha256: self.suite.sha256.clone(),
+            suite_sha256: match self.kind {
+                RunKind::Text => self.suite.sha256.clone(),
+                RunKind::Image => self.suite.sha256_with_pictures(),
+            },
             base: self.base.clone(),
             adapters: self.adapters.clone(),
             strengths: self.suite.strengths.values().to_vec(),

@@ -19,7 +19,7 @@ use crate::prompt::block_argument;
 use crate::run::{
     Ablation, BlockEffect, Cell, Change, FORMAT, Measure, PromptAt, Proposal, RunRecord,
 };
-use crate::stats::{Segments, Test};
+use crate::stats::{Segments, Test, student_interval};
 use crate::suite::Suite;
 pub use choose::ablation_strength;
 use choose::{Pick, choose};
@@ -298,11 +298,12 @@ impl Measured {
             values.iter().zip(&self.full).map(|(off, full)| off - full).collect();
         let rows: Segments = changes.iter().map(|change| vec![*change, 1.0]).collect();
         let interval = Test::BOOTSTRAP.run(&Combine::Mean, &rows, &rows)?.system_interval;
-        let interval = interval.filter(|_| changes.len() > 1);
+        // the bootstrap of a handful of prompts says too much
+        let wider = interval.zip(student_interval(&changes, 0.95));
         Ok(Change {
             value: mean(&changes),
-            low: interval.map(|interval| interval.low),
-            high: interval.map(|interval| interval.high),
+            low: wider.map(|(interval, (low, _))| interval.low.min(low)),
+            high: wider.map(|(interval, (_, high))| interval.high.max(high)),
             n: changes.len(),
         })
     }
