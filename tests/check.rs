@@ -469,6 +469,10 @@ fn a_policy_that_makes_no_sense_is_refused_at_its_line() {
         "rules:\n  - {id: a, kind: gain, metric: distinct-2, at_least: 0}\n",
         "rules:\n  - {id: a, metric: kl, at_most: 1, strength: '2:3'}\n",
         "rules:\n  - {id: a, metric: kl, at_most: 1, axes: {sampler: euler}}\n",
+        "rules:\n  - {id: a, kind: gain, metric: chrf, change: ratio, at_least: -0.05}\n",
+        "rules:\n  - {id: a, kind: gain, metric: kl, against: nothing, at_least: 0}\n",
+        "rules:\n  - {id: a, metric: kl, at_most: 1, axes: {x: 1, x: 2}}\n",
+        "rules:\n  - {id: a, metric: kl, at_most: 1, one_of: x}\n  - {id: b, kind: gain, metric: chrf, at_least: 1, one_of: x}\n",
         "confidence: 0.9999\nrules:\n  - {id: a, metric: kl, at_most: 1}\n",
         "rules: [\n",
     ];
@@ -612,6 +616,81 @@ fn a_gain_that_is_a_factor_has_no_sign() {
     let (_, stdout, _) = told(&run, &policy.each_ref().map(String::as_str));
     let row = stdout.lines().find(|line| line.starts_with("0.4 ")).unwrap();
     assert!(row.contains("  1.") && !row.contains('+'), "{row}");
+}
+
+/// Whatever a policy leaves out without a word, it does not vouch for.
+#[test]
+fn rules_that_fall_away_vouch_for_nothing() {
+    let (_folder, run) = write(&Plan { prompts: 10, ..Plan::new(good) });
+    let other =
+        "id: other, kind: gain, metric: chrf, against: baseline, at_least: 1, if_missing: skip";
+    let verdict = verdict_by(&run, 4, &[other, KL]);
+    assert!(verdict.headline.contains("a gain could be judged by; the policy compares with a"));
+    let kept = "id: kept, metric: kl, against: baseline, at_most: 1, if_missing: skip";
+    let verdict = verdict_by(&run, 4, &[GAIN, kept]);
+    assert!(verdict.headline.contains("what must stay could be judged by"), "{}", verdict.headline);
+    // one that does not decide leaves the decision to the alternative that does
+    let warn = "id: warn, kind: gain, metric: chrf, at_least: 1, severity: warn, one_of: gain";
+    let much = "id: much, kind: gain, metric: chrf, at_least: 99, one_of: gain";
+    let verdict = verdict_by(&run, 4, &[warn, much, KL]);
+    assert!(verdict.strengths[0].broken().contains(&"much"), "{:?}", verdict.strengths[0].broken());
+    // where the first alternative is judged, the second is not asked
+    let first = "id: first, kind: gain, metric: chrf, at_least: 1, strength: 1.2, one_of: gain";
+    let verdict = verdict_by(&run, 0, &[first, much, KL]);
+    assert_eq!(verdict.recommended, Some(1.2));
+}
+
+#[test]
+fn prompts_of_the_same_words_are_one_prompt() {
+    let (_folder, run) = write(&Plan { prompts: 10, ..Plan::new(good) });
+    let mut record = Run::open(&run).unwrap().record().clone();
+    let cells = Run::open(&run).unwrap().cells().unwrap().found;
+    fs::remove_dir_all(&run).unwrap();
+    for prompt in record.suite["prompts"].as_array_mut().unwrap() {
+        prompt["prompt"] = "the same".into();
+    }
+    let (again, _) = Run::create(&run, &record).unwrap();
+    for cell in cells {
+        again.write_cell(&cell).unwrap();
+    }
+    let verdict = verdict(&run, 4, &[]);
+    assert_eq!(verdict.evidence.prompts["heldout"], 1);
+    let note = "9 prompts of the same words as prompt `heldout-00`: they count as one";
+    assert!(verdict.notes.iter().any(|other| other == note), "{:?}", verdict.notes);
+}
+
+#[test]
+fn outputs_never_replace_the_run_or_each_other() {
+    let (folder, run) = write(&Plan { prompts: 8, ..Plan::new(good) });
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let before = fs::read(run.join("run.json")).unwrap();
+    for arguments in [
+        ["--junit", &path("run/run.json"), "--summary", &path("a.md")],
+        ["--junit", &path("a.xml"), "--summary", &path("run/verdict.json")],
+        ["--junit", &path("a"), "--summary", &path("a")],
+    ] {
+        let (code, _, stderr) = told(&run, &arguments);
+        assert!(code == 2 && stderr.contains("hint: write to another file"), "{stderr}");
+    }
+    assert_eq!(fs::read(run.join("run.json")).unwrap(), before);
+    // an old verdict does not outlive an error, whatever is wrong
+    assert_eq!(told(&run, &[]).0, 0);
+    fs::write(run.join("run.json"), "").unwrap();
+    assert!(refused(&run, &[]).contains("run.json"));
+}
+
+#[test]
+fn a_run_of_the_base_alone_is_an_error() {
+    let (_folder, run) = write(&Plan { prompts: 8, ..Plan::new(good) });
+    let mut record = Run::open(&run).unwrap().record().clone();
+    let cells = Run::open(&run).unwrap().cells().unwrap().found;
+    fs::remove_dir_all(&run).unwrap();
+    record.adapters.clear();
+    let (again, _) = Run::create(&run, &record).unwrap();
+    for cell in cells {
+        again.write_cell(&cell).unwrap();
+    }
+    assert!(refused(&run, &[]).contains("no adapter was run"));
 }
 
 #[test]

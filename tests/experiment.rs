@@ -168,6 +168,38 @@ fn interrupted_and_killed_it_goes_on_to_the_same_end() {
 }
 
 #[test]
+fn what_was_judged_before_is_not_lost_when_more_is_interrupted() {
+    let place = Place::new();
+    let out = place.path("out");
+    whole(&experiment(&place, "lora_rank=4,8", "out"), &out);
+    let more = experiment(&place, "lora_rank=2,16", "out");
+    let mut child = program().args(&more).stderr(Stdio::null()).spawn().unwrap();
+    while !out.join("lora_rank=2/run/verdict.json").exists() && child.try_wait().unwrap().is_none()
+    {
+        sleep(Duration::from_millis(1));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).output().unwrap();
+    child.wait().unwrap();
+    let values = || -> Vec<String> {
+        let record = record(&out);
+        let variants = record["variants"].as_array().unwrap();
+        variants.iter().map(|variant| variant["value"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(
+        ["4", "8"].iter().all(|value| values().contains(&(*value).to_owned())),
+        "{:?}",
+        values()
+    );
+    // what was removed is not trained again unasked
+    fs::remove_dir_all(out.join("lora_rank=8")).unwrap();
+    whole(&more, &out);
+    let mut all = values();
+    all.sort();
+    assert_eq!(all, ["16", "2", "4"]);
+    assert!(!out.join("lora_rank=8").exists());
+}
+
+#[test]
 fn a_value_that_cannot_be_is_named_and_the_others_go_on() {
     let place = Place::new();
     for (vary, value, step) in [
