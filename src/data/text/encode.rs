@@ -33,6 +33,12 @@ pub fn encode(
         truncated_tokens: 0,
         notes: encoder.notes(),
     };
+    let bare = |row: &Row| matches!(row.content, Content::Completion { .. });
+    if encoder.template.is_ok() && rows.rows.iter().any(bare) {
+        set.notes.push(
+            "rows of `prompt` and `completion` are taken as they stand, without the model's chat template: write `messages` for answers in a chat (`chat: true` in a suite)".to_owned(),
+        );
+    }
     let mut problems = Vec::new();
     for (line, encoded) in encoded {
         match encoded {

@@ -1,5 +1,7 @@
 //! Rows to train and judge on.
 
+use serde_json::json;
+
 use super::facts::{Facts, Kind, Style};
 use super::story::story;
 use crate::base::random::{Draws, Random};
@@ -113,8 +115,9 @@ pub fn mistaken_rows(count: usize, seed: u64) -> Vec<Row> {
 /// Rows as `data.train` takes them: a JSON object a line, the prompt's line ended.
 pub fn json_lines(rows: &[Row]) -> String {
     let line = |row: &Row| {
-        let prompt = format!("{}\n", row.prompt);
-        format!("{}\n", serde_json::json!({"prompt": prompt, "completion": row.completion}))
+        let turn = |role: &str, content: &str| json!({"role": role, "content": content});
+        let turns = [turn("user", &row.prompt), turn("assistant", &row.completion)];
+        format!("{}\n", json!({"messages": turns}))
     };
     rows.iter().map(line).collect()
 }
