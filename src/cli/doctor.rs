@@ -1,10 +1,11 @@
 //! `lora-eval doctor`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use lora_eval::advise::doctor::{examine, examine_with};
 use lora_eval::base::atomic;
+use lora_eval::report::quoted;
 use serde_json::json;
 
 use super::global::Global;
@@ -49,6 +50,18 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<()> {
             Some(_) => {
                 atomic::write(out, diagnosis.next_config(&text)?.as_bytes())?;
                 written = Some(out);
+                let mut next = args.dir.clone().into_os_string();
+                next.push("-next");
+                let word = |path: &Path| {
+                    let shown = path.to_string_lossy().into_owned();
+                    quoted(&shown).unwrap_or(shown)
+                };
+                output::note(&format!(
+                    "{} is written: `lora-eval train {} --out {}`",
+                    out.display(),
+                    word(out),
+                    word(Path::new(&next))
+                ));
             }
             None => output::note("nothing to change, so nothing was written"),
         }

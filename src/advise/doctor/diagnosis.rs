@@ -41,6 +41,8 @@ pub enum Rule {
     TooWeak,
     /// It changes something, but not what the held-out prompts ask for.
     NoGain,
+    /// Whether it works is open, and the held-out loss was still falling when it ended.
+    TooShort,
     /// The loss still falls in a line at the end, or never fell.
     RateTooLow,
     /// The loss stopped falling long before the end.
@@ -65,6 +67,7 @@ impl Rule {
             Self::TooStrong => "strength 1 is too strong",
             Self::TooWeak => "the adapter works only above strength 1",
             Self::NoGain => "the adapter does not do its job on unseen prompts",
+            Self::TooShort => "the training ended while it was still learning",
             Self::RateTooLow => "the learning rate is too low",
             Self::Plateau => "the loss no longer falls",
         }

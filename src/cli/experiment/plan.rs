@@ -128,6 +128,17 @@ impl Plan {
             values.iter().map(|value| resolver.planned(value, &folder)).collect();
         differ(&variants)?;
         variants.extend(before(&folder, &resolver, &variants));
+        if let [only] = variants.as_slice() {
+            let hint = format!(
+                "for one value: `lora-eval train CONFIG --set {}={}`",
+                only.key, only.value
+            );
+            return Err(Usage(format!(
+                "--vary {}: one value, and the experiment's folder holds no other: expected at least two\nhint: {hint}",
+                printable(text)
+            ))
+            .into());
+        }
         let record = Experiment {
             format: EXPERIMENT_FORMAT,
             program: format!("lora-eval {}", env!("CARGO_PKG_VERSION")),

@@ -66,7 +66,8 @@ pub fn make(
     match judged(args, &mut view) {
         Ok(judged) => {
             variant.judged = Some(judged);
-            view.title = planned.name();
+            // the page's heading says which key it is
+            view.title = format!("= {}", planned.value);
             Ended::Judged(variant, Box::new(view))
         }
         Err(error) => fail(variant, "check", &error),

@@ -15,7 +15,7 @@ pub struct Vary<'a> {
 /// Most values of an experiment.
 const MOST: usize = 100;
 
-/// Reads the key and at least two values. Commas in brackets or quotes part nothing, so that lists are
+/// Reads the key and its values. Commas in brackets or quotes part nothing, so that lists are
 /// values too.
 pub fn parse(text: &str) -> Result<Vary<'_>, String> {
     let shown = printable(text);
@@ -26,10 +26,6 @@ pub fn parse(text: &str) -> Result<Vary<'_>, String> {
     if let Some(place) = values.iter().position(|value| value.is_empty()) {
         let hint = "write every value out; `null` is none";
         return Err(format!("--vary {shown}: value {} is empty\nhint: {hint}", place + 1));
-    }
-    if let [value] = values.as_slice() {
-        let hint = format!("for one value: `lora-eval train CONFIG --set {}={value}`", key.trim());
-        return Err(format!("--vary {shown}: one value, expected at least two\nhint: {hint}"));
     }
     if values.len() > MOST {
         let count = values.len();
@@ -89,15 +85,13 @@ mod tests {
 
     #[test]
     fn what_is_no_list_of_values_is_refused() {
-        let wrong = ["lora_rank", "=4,8", "lora_rank=4", "lora_rank=4,,8", "lora_rank=4,8,"];
+        let wrong = ["lora_rank", "=4,8", "lora_rank=4,,8", "lora_rank=4,8,"];
         let said: Vec<String> = wrong.iter().map(|text| parse(text).unwrap_err()).collect();
         insta::assert_snapshot!(said.join("\n"), @r"
         --vary lora_rank: expected `KEY=V1,V2,…`
         hint: for example `--vary lora_rank=4,8,16`
         --vary =4,8: expected `KEY=V1,V2,…`
         hint: for example `--vary lora_rank=4,8,16`
-        --vary lora_rank=4: one value, expected at least two
-        hint: for one value: `lora-eval train CONFIG --set lora_rank=4`
         --vary lora_rank=4,,8: value 2 is empty
         hint: write every value out; `null` is none
         --vary lora_rank=4,8,: value 3 is empty

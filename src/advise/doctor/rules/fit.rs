@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(only_patch(&history, Rule::Plateau), ("adapter.rank".to_owned(), json!(32)));
         set(&mut history, &[("adapter.rank", json!(16)), ("adapter.alpha", json!(16.0))]);
         let why = only(&history, Rule::Plateau).patch.unwrap().why;
-        let says = "with alpha 16 as it is, alpha/rank becomes 0.5: set alpha to 32 with it";
+        let says = "alpha stays 16, so alpha/rank becomes 0.5,";
         assert!(why.contains(says), "{why}");
         set(&mut history, &[("schedule.kind", json!("constant"))]);
         let expected = ("schedule.kind".to_owned(), json!("cosine"));

@@ -20,7 +20,7 @@ const FEW: usize = 16;
 const GUARDS: usize = 5;
 
 /// Every rule, most severe first.
-const RULES: [fn(&History) -> Option<Finding>; 16] = [
+const RULES: [fn(&History) -> Option<Finding>; 17] = [
     weights::poisoned,
     divergence::diverged,
     rate::zero,
@@ -35,6 +35,7 @@ const RULES: [fn(&History) -> Option<Finding>; 16] = [
     verdict::too_strong,
     verdict::too_weak,
     verdict::no_gain,
+    verdict::too_short,
     rate::too_low,
     fit::plateau,
 ];

@@ -79,10 +79,9 @@ pub(super) fn rank_times(history: &History, factor: f64, why: &str) -> Option<Pa
         let change = rank / before;
         let change = if history.is_on("adapter.rslora") { change.sqrt() } else { change };
         format!(
-            "; with alpha {alpha} as it is, alpha/rank becomes {}: set alpha to {} with it, and the \
-             change keeps its scale",
+            "; alpha stays {alpha}, so alpha/rank becomes {}, as if the change were multiplied by {}",
             short(alpha / rank),
-            short(change * alpha)
+            short(1.0 / change)
         )
     });
     let why = format!("{why}{}", scale.unwrap_or_default());

@@ -71,10 +71,12 @@ fn damaged_where_it_works(history: &History) -> Option<&AtStrength> {
     meant.iter().all(|at| is_damaged(at)).then_some(first)
 }
 
-/// Texts or pictures are the base's own at every strength.
+/// Texts or pictures are the base's own at every strength, or at all up to 1 where none above works.
 pub(super) fn no_effect(history: &History) -> Option<Finding> {
     let all = strengths(history);
-    let strongest = all.last().filter(|_| all.iter().all(|at| is_dead(at)))?;
+    let usual: Vec<&AtStrength> = all.iter().copied().filter(|at| at.strength <= 1.0).collect();
+    let meant = if usual.is_empty() || !usable(&all).is_empty() { all } else { usual };
+    let strongest = meant.last().filter(|_| meant.iter().all(|at| is_dead(at)))?;
     let mut evidence = told(strongest, with(strongest, RuleKind::Effect, Outcome::Fail));
     evidence.extend(
         history.effective_scale().map(|s| format!("the change is multiplied by {}", short(s))),
@@ -110,6 +112,17 @@ pub(super) fn base_damaged(history: &History) -> Option<Finding> {
     let gains = judged.into_iter().flat_map(|outcome| with(at, RuleKind::Gain, outcome));
     let mut evidence = told(at, gains.take(1));
     evidence.extend(told(at, damage(at)));
+    if strengths(history).iter().all(|at| is_useless(at)) {
+        let why = "what is learnt at this rate goes elsewhere than the examples ask";
+        return Some(Finding {
+            rule: Rule::BaseDamaged,
+            evidence,
+            meaning: "the rate is too high, or the examples are not what the prompts ask for: the \
+                      base is damaged and the job is not done"
+                .to_owned(),
+            patch: rate_times(history, 0.5, why.to_owned()),
+        });
+    }
     Some(Finding {
         rule: Rule::BaseDamaged,
         evidence,
@@ -118,6 +131,36 @@ pub(super) fn base_damaged(history: &History) -> Option<Finding> {
                   rank than they need"
                 .to_owned(),
         patch: less(history),
+    })
+}
+
+/// No strength works and none damages the base, with evidence, it is open whether one works, and the
+/// held-out loss was lowest at the end.
+pub(super) fn too_short(history: &History) -> Option<Finding> {
+    let all = strengths(history);
+    let open =
+        all.iter().all(|at| !works(at) && !is_damaged(at)) && all.iter().any(|at| !is_useless(at));
+    let (best, last) = history.held_out.lowest().zip(history.held_out.last())?;
+    let first = history.held_out.points().first()?;
+    if !open || no_effect(history).is_some() || best.step != last.step || first.step == last.step {
+        return None;
+    }
+    let strongest = all.last()?;
+    let gains = [Outcome::Inconclusive, Outcome::Fail];
+    let gains = gains.into_iter().flat_map(|outcome| with(strongest, RuleKind::Gain, outcome));
+    let mut evidence = told(strongest, gains.take(1));
+    evidence.push(format!(
+        "the held-out loss fell from {} to {}, its lowest, at the last step",
+        short(first.value),
+        short(last.value)
+    ));
+    let why = "the held-out loss was still falling";
+    let longer = length(history, |length| length.checked_mul(2));
+    Some(Finding {
+        rule: Rule::TooShort,
+        evidence,
+        meaning: "more of the same would be learnt: the adapter was not done".to_owned(),
+        patch: longer.map(|(key, to)| patch(history, key, to, why.to_owned())),
     })
 }
 
@@ -300,7 +343,9 @@ mod tests {
     #[test]
     fn a_run_in_which_all_is_well_or_open_is_no_finding() {
         well(&judged(&[(0.5, Inconclusive, Pass), (1.0, Pass, Pass), (1.5, Pass, Fail)]));
-        well(&judged(&[(0.5, Inconclusive, Inconclusive), (1.0, Inconclusive, Inconclusive)]));
+        let mut open = judged(&[(0.5, Inconclusive, Pass), (1.0, Inconclusive, Inconclusive)]);
+        open.held_out = held_out(&[2.0, 1.5, 1.4, 1.41, 1.405]);
+        well(&open);
         well(&judged(&[]));
         let notes = super::super::not_judged(&judged(&[(1.0, Pass, Pass)]));
         assert_eq!(notes, ["run/verdict.json: the headline"]);
@@ -350,7 +395,7 @@ mod tests {
         set(&mut history, &[("adapter.dropout", json!(0.1))]);
         assert_eq!(patched(&history), key("adapter.rank", json!(8)));
         let why = only(&history, Rule::BaseDamaged).patch.unwrap().why;
-        assert!(why.contains("alpha/rank becomes 2: set alpha to 8"), "{why}");
+        assert!(why.contains("alpha stays 16, so alpha/rank becomes 2,"), "{why}");
         set(&mut history, &[("adapter.rank", json!(1))]);
         assert!(only(&history, Rule::BaseDamaged).patch.is_none());
     }
@@ -444,6 +489,23 @@ mod tests {
         history.loss = noisy(5, 200, true, |_| 0.1);
         history.held_out = held_out(&[0.1, 0.0999, 0.0998, 0.0997]);
         assert_eq!(only_patch(&history, Rule::NoGain), learning_rate(2e-4));
-        well(&judged(&[(0.5, Fail, Pass), (1.0, Inconclusive, Pass)]));
+        history = judged(&[(0.5, Fail, Pass), (1.0, Inconclusive, Pass)]);
+        history.held_out = held_out(&[0.1, 0.0999, 0.0998, 0.0999]);
+        well(&history);
+    }
+
+    #[test]
+    fn an_open_verdict_of_a_training_that_was_still_learning_is_too_short() {
+        let mut history = judged(&[(0.5, Inconclusive, Pass), (1.0, Inconclusive, Inconclusive)]);
+        history.held_out = held_out(&[2.0, 1.5, 1.4, 1.3]);
+        let finding = only(&history, Rule::TooShort);
+        assert_eq!(finding.evidence[0], "strength 1: gain at 1");
+        assert_eq!(only_patch(&history, Rule::TooShort), key("run.length", json!("10 epochs")));
+    }
+
+    #[test]
+    fn damage_without_a_gain_at_any_strength_wants_a_lower_rate() {
+        let history = judged(&[(0.5, Fail, Fail), (1.0, Fail, Fail)]);
+        assert_eq!(only_patch(&history, Rule::BaseDamaged), learning_rate(5e-5));
     }
 }
