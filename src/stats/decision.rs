@@ -51,9 +51,13 @@ impl Claim {
         let deviation = effect.standard_error * (effect.clusters as f64).sqrt();
         let known = distance != 0.0 && distance.is_finite() && deviation.is_finite();
         let unseen = effect.unseen_reach(self.margin());
+        let normal = normal_quantile(1.0 - alpha);
         let settles = |clusters: usize| {
             let n = clusters as f64;
-            let quantile = student_quantile(1.0 - alpha, clusters - 1) + normal_quantile(power);
+            // of many the two are one
+            let own =
+                if clusters > 500 { normal } else { student_quantile(1.0 - alpha, clusters - 1) };
+            let quantile = own + normal_quantile(power);
             let unseen = unseen.map_or(0.0, |reach| -(alpha.ln() / n).exp_m1() * reach);
             quantile * deviation / n.sqrt() + unseen <= distance.abs()
         };

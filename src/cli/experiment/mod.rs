@@ -14,6 +14,8 @@ use std::sync::atomic::Ordering;
 use lora_eval::base::atomic;
 use lora_eval::report::{RunView, render_experiment};
 use lora_eval::run::Experiment;
+use lora_eval::run::experiment::Variant;
+use lora_eval::run::verdict::Answer;
 use lora_eval::suite::Strengths;
 use lora_eval::tensors::TensorError;
 
@@ -30,7 +32,7 @@ use step::Ended;
 ///
 /// Run the same command again to go on where it was interrupted, or with further values: what was judged
 /// before stays in the ranking. A variant that fails is named and the others go on. Exit codes: 0 a variant passes,
-/// 1 one failed, 3 all were judged and none passes, 130 interrupted.
+/// 1 one failed, 3 all are regressions, 4 none passes and one is inconclusive, 130 interrupted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     lora-eval experiment ink.yaml --vary lora_rank=4,8,16 --suite prompts/pictures.yaml --out runs/ink-rank\n  \
@@ -147,5 +149,12 @@ fn finish(experiment: &Experiment) -> anyhow::Result<ExitCode> {
             lora_eval::base::hint::first_few(&failed)
         );
     }
-    Ok(ExitCode::from(if experiment.best().is_some() { 0 } else { 3 }))
+    let open = |variant: &Variant| {
+        variant.judged.as_ref().is_some_and(|judged| judged.verdict == Answer::Inconclusive)
+    };
+    Ok(ExitCode::from(match experiment.best() {
+        Some(_) => 0,
+        None if experiment.variants.iter().any(open) => 4,
+        None => 3,
+    }))
 }

@@ -135,7 +135,11 @@ pub fn table(ablation: &Ablation) -> String {
     if let Some(gain) = gain {
         let _ = writeln!(text, "gain      {}", about(gain));
     }
-    let _ = writeln!(text, "\n{:<10}{:>16}{:>14}{:>10}", "block off", "damage", "gain", "proposed");
+    let _ = writeln!(
+        text,
+        "\nhow much each changes where one block is off, in % of the whole adapter's:"
+    );
+    let _ = writeln!(text, "{:<10}{:>16}{:>14}{:>10}", "block off", "damage", "gain", "proposed");
     for block in blocks {
         let gain = gain.as_ref().zip(block.gain.as_ref());
         let _ = writeln!(
