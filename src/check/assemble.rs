@@ -14,7 +14,7 @@ use crate::run::verdict::{
     Answer, AtStrength, Evidence, Interval, Measured, Nearest, Outcome, PolicyUsed, RuleKind,
     Subject, VERDICT_FORMAT, Verdict,
 };
-use crate::stats::{Change, Resampling, SEED};
+use crate::stats::{Change, SEED};
 
 /// What a verdict is made of.
 pub(super) struct Parts<'a, 'p> {
@@ -22,6 +22,8 @@ pub(super) struct Parts<'a, 'p> {
     pub pairs: &'p Pairs<'a>,
     pub strengths: &'p [Strength<'a>],
     pub answer: Answer,
+    /// How many resamples.
+    pub trials: usize,
 }
 
 impl<'a, 'p> Parts<'a, 'p> {
@@ -62,7 +64,7 @@ pub(super) fn verdict(parts: &Parts<'_, '_>) -> Verdict {
             sha256: case.policy.sha256.clone(),
             confidence: case.policy.confidence,
             method: "paired by prompt and seed, clustered by prompt; one-sided bounds: the widest of BCa (stretched), Student's t and, of levels, one unseen prompt; Holm over the strengths' gains and a fixed sequence over their guards (pass), Holm over rules (regression)".to_owned(),
-            resamples: Resampling::TRIALS,
+            resamples: parts.trials,
             seed: SEED,
         },
         baseline: case.baseline.map(super::Approval::used),

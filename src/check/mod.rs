@@ -183,12 +183,13 @@ pub fn judge(case: &Case<'_>) -> Result<Verdict, CheckError> {
         _ => None,
     };
     let rules = selected.iter().filter(|one| matches!(one.by, By::Measure(_))).count();
+    let trials = trials(case.policy, places.len().max(rules))?;
     let mut measuring = Measuring {
         path: case.path,
         pairs: &pairs,
         policy: case.policy,
         baseline: case.baseline,
-        trials: trials(case.policy, places.len().max(rules))?,
+        trials,
         resamplings: BTreeMap::new(),
     };
     let mut strengths = Vec::new();
@@ -230,7 +231,7 @@ pub fn judge(case: &Case<'_>) -> Result<Verdict, CheckError> {
         strengths.push(Strength::new(strength, rules.collect::<Result<Vec<_>, _>>()?, &required));
     }
     let answer = decide::decide(&mut strengths, case.policy);
-    Ok(assemble::verdict(&Parts { case, pairs: &pairs, strengths: &strengths, answer }))
+    Ok(assemble::verdict(&Parts { case, pairs: &pairs, strengths: &strengths, answer, trials }))
 }
 
 /// The text of an approval of a judged run.

@@ -149,20 +149,22 @@ pub(super) fn reasons(parts: &Parts<'_, '_>) -> Vec<String> {
     }
     let alpha = parts.case.policy.alpha();
     let own = at(focus.strength);
-    if parts.answer != Answer::Inconclusive || focus.p > alpha || focus.adjusted_p <= alpha {
-    } else if let Some(below) = stopped(parts, focus) {
-        let below = at(below.strength);
-        reasons.push(format!(
-            "at {own} every rule is kept, but guards are tested from the smallest strength upwards, and {below} does not keep its own; if {below} will not be used, judge one: `--strength {}`",
-            focus.strength
-        ));
-    } else {
-        reasons.push(format!(
-            "at {own} every rule is kept by itself, but not after the correction for {} strengths (p = {:.3}); judge fewer strengths, or one: `--strength {}`",
-            parts.strengths.len(),
-            focus.adjusted_p,
-            focus.strength
-        ));
+    if parts.answer == Answer::Inconclusive && focus.p <= alpha && focus.adjusted_p > alpha {
+        reasons.push(match stopped(parts, focus) {
+            Some(below) => {
+                let below = at(below.strength);
+                format!(
+                    "at {own} every rule is kept, but guards are tested from the smallest strength upwards, and {below} does not keep its own; if {below} will not be used, judge one: `--strength {}`",
+                    focus.strength
+                )
+            }
+            None => format!(
+                "at {own} every rule is kept by itself, but not after the correction for {} strengths (p = {:.3}); judge fewer strengths, or one: `--strength {}`",
+                parts.strengths.len(),
+                focus.adjusted_p,
+                focus.strength
+            ),
+        });
     }
     let others = parts.strengths.iter().filter(|other| other.strength != focus.strength);
     for other in others.filter(|other| other.broken().next().is_some()) {
