@@ -641,6 +641,16 @@ fn rules_that_fall_away_vouch_for_nothing() {
 }
 
 #[test]
+fn however_many_pairs_are_asked_for_the_number_is_told() {
+    let (_folder, run) = write(&Plan { prompts: 10, ..Plan::new(good) });
+    let pairs = |number: u64| format!("{GAIN}, min_pairs: {number}");
+    let verdict = verdict_by(&run, 4, &[&pairs(200), KL]);
+    let seeds = verdict.evidence.pairs["heldout"] / verdict.evidence.prompts["heldout"];
+    assert_eq!(verdict.evidence.further_prompts["heldout"], 200 / seeds - 10);
+    verdict_by(&run, 4, &[&pairs(u64::MAX), KL]);
+}
+
+#[test]
 fn prompts_of_the_same_words_are_one_prompt() {
     let (_folder, run) = write(&Plan { prompts: 10, ..Plan::new(good) });
     let mut record = Run::open(&run).unwrap().record().clone();

@@ -67,7 +67,8 @@ fn target(path: &Path) -> io::Result<PathBuf> {
     let mut target = path.to_owned();
     for _ in 0..40 {
         let Ok(to) = fs::read_link(&target) else { return Ok(target) };
-        if ["/proc", "/dev"].iter().any(|streams| target.starts_with(streams)) {
+        let device = target.starts_with("/dev") && !target.starts_with("/dev/shm");
+        if device || target.starts_with("/proc") {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no regular file"));
         }
         target = folder_of(&target).join(to);

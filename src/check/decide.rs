@@ -227,7 +227,7 @@ fn decide_rules(strength: &mut Strength<'_>, policy: &Policy, strengths: usize) 
 fn lacking(rule: &Rule, result: &RuleResult) -> usize {
     let prompts = rule.min_prompts.saturating_sub(result.prompts);
     let pairs = rule.min_pairs.saturating_sub(result.pairs);
-    prompts.max((pairs * result.prompts).div_ceil(result.pairs.max(1)))
+    prompts.max(pairs.saturating_mul(result.prompts).div_ceil(result.pairs.max(1)))
 }
 
 /// How often each strength is the best of the safe ones.

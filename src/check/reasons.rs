@@ -112,12 +112,12 @@ fn stopped<'p, 'a>(parts: &Parts<'a, 'p>, focus: &Strength<'_>) -> Option<&'p St
     if focus.p > alpha || focus.adjusted_p <= alpha {
         return None;
     }
-    let below = parts.strengths.iter().take_while(|other| other.strength < focus.strength);
+    let mut below = parts.strengths.iter().take_while(|other| other.strength < focus.strength);
     let kept = |judged: &Judged<'_>| {
         !grows(&judged.result)
             || matches!(judged.result.outcome, Outcome::Pass | Outcome::NotApplicable)
     };
-    below.into_iter().find(|other| !other.deciding().all(kept))
+    below.find(|other| !other.deciding().all(kept))
 }
 
 fn names<'j, 'a: 'j>(rules: impl Iterator<Item = &'j Judged<'a>>) -> String {
